@@ -19,11 +19,9 @@ from ooc_train import (
     CustomModel,
     ElasticNetModel,
     HuberRegressor,
-    LinearSVCModel,
     LocalCluster,
     LogisticModel,
     LogisticRegression,
-    MLPClassifierModel,
     OutputExists,
     QuantileModel,
     RidgeModel,
@@ -36,49 +34,50 @@ from ooc_train import (
 )
 from ooc_train.errors import InvalidRun
 from ooc_train.objective.losses.huber import Huber
-from ooc_train.runs.events import Progressed, Stepped
+from ooc_train.runs.events import Noted, Progressed, Stepped
 from ooc_train.runs.run_loading import load_fitted
 from ooc_train.solvers.early_stopping import EarlyStopping
 from ooc_train.stream.inputs import read_inputs
+from ooc_train.stream.partial_pass import PartialPass
 from ooc_train.training import checkpoints, run_identity
+from tests.kept_runs import BATCHES, MLP, RUNS, cut_small, require_same
 
 ROOT = Path(__file__).parent.parent
 DIGITS, CLASSES = load_digits(return_X_y=True)
 DIGITS, CLASSES = DIGITS[:600] / 16, CLASSES[:600]
 DIABETES, TARGET = load_diabetes(return_X_y=True)
-MLP = MLPClassifierModel(hidden_layer_sizes=(8,))
-BATCHES: dict[str, Any] = {"batch_size": 32, "max_iter": 6, "tol": 0.0}
 
 NO_STEPS = {"steps": [], "every": 0, "count": 1}
 
-RUNS: dict[str, tuple[Any, dict[str, Any]]] = {
-    "newton": (LogisticModel(C=0.1), {"solver": "newton", "tol": 1e-12}),
-    "lbfgs": (LogisticModel(), {"solver": "lbfgs", "max_iter": 20}),
-    "block-lbfgs": (LogisticModel(), {"solver": "block-lbfgs", "max_iter": 20}),
-    "proximal newton": (LogisticModel(C=0.1, l1_ratio=1.0), {"solver": "proximal-newton"}),
-    "proximal lbfgs": (
-        LogisticModel(C=0.1, l1_ratio=0.5),
-        {"solver": "proximal-lbfgs", "max_iter": 20},
-    ),
-    "smoothing": (LinearSVCModel(loss="hinge", C=0.01), {"solver": "smoothing"}),
-    "gradient descent": (LogisticModel(), {"solver": "momentum", "max_iter": 9, "tol": 0.0}),
-    "momentum": (LogisticModel(), {"solver": "momentum:nesterov=1"} | BATCHES),
-    "adagrad": (LogisticModel(), {"solver": "adagrad"} | BATCHES),
-    "rmsprop": (LogisticModel(), {"solver": "rmsprop"} | BATCHES),
-    "adamw": (LogisticModel(), {"solver": "adamw", "learning_rate": "cosine:0.01"} | BATCHES),
-    "rows": (LogisticModel(), {"solver": "sgd"} | BATCHES | {"batch_size": 1}),
-    "l1": (LogisticModel(C=0.1, l1_ratio=1.0), {"solver": "adam"} | BATCHES),
-    "replicas": (LogisticModel(), {"solver": "sgd", "replicas": 2} | BATCHES),
-    "plateau": (LogisticModel(), {"solver": "sgd", "learning_rate": "plateau:0.5"} | BATCHES),
-    "sizes": (LogisticModel(), BATCHES | {"solver": "sgd", "batch_size": "exp:16..full"}),
-    "network": (MLP, {"solver": "adam"} | BATCHES),
-    "network by lbfgs": (MLP, {"solver": "lbfgs", "max_iter": 12}),
-    "dropout": (replace(MLP, dropout=0.3), {"solver": "adam"} | BATCHES),
-}
+
+def rows_after_going_on(read):
+    """A callback that notes the rows of a run after it went on from a checkpoint."""
+
+    def callback(event):
+        if isinstance(event, Noted) and event.text.startswith("went on"):
+            read.clear()  # those that scale columns are read again
+        if isinstance(event, Progressed):
+            read.append(event.rows)
+
+    return callback
 
 
-def arrays_of(fitted):
-    return fitted.predictor.arrays
+class Killed(BaseException):
+    """Ends a fit as a kill does: nothing after it is run."""
+
+
+def killed_after(monkeypatch, writes):
+    """End the process, as it were, after so many checkpoints."""
+    write = checkpoints.CheckpointFolder.write
+    count = [0]
+
+    def and_end(*given):
+        write(*given)
+        count[0] += 1
+        if count[0] == writes:
+            raise Killed
+
+    monkeypatch.setattr(checkpoints.CheckpointFolder, "write", and_end)
 
 
 def ended_at(n_iter):
@@ -89,18 +88,6 @@ def ended_at(n_iter):
             raise Stop("enough")
 
     return callback
-
-
-def require_same(one, other):
-    """Two fitted models and reports are those of the same run."""
-    for name, array in arrays_of(one[0]).items():
-        assert_array_equal(array, arrays_of(other[0])[name])
-    kept = [
-        [replace(step, seconds=0.0, profile={}) for step in run[1].history] for run in (one, other)
-    ]
-    assert kept[0] == kept[1]
-    for name in ("n_iter", "updates", "passes", "loss", "converged", "ended", "random_state"):
-        assert getattr(one[1], name) == getattr(other[1], name), name
 
 
 @pytest.mark.filterwarnings("ignore:.*not converged")
@@ -181,21 +168,6 @@ def test_early_stopping_goes_on_with_its_patience_and_the_best(tmp_path, metric,
     assert found[1].best.n_iter == due[1].best.n_iter
 
 
-def test_an_epoch_that_is_cut_short_begins_anew(tmp_path):
-    def within(event):
-        if isinstance(event, Progressed) and event.rows >= 4.5 * len(X):
-            raise Stop
-
-    X, y = np.tile(DIGITS, (40, 1)), np.tile(CLASSES, 40)
-    training = Training(solver="adam", batch_size=8, max_iter=6, tol=0.0, random_state=0)
-    place = tmp_path / "a.checkpoint"
-    due = train(LogisticModel(), X, training, y=y)
-    cut = train(LogisticModel(), X, training, y=y, callbacks=[within], checkpoint=place)
-    assert cut[1].n_iter < 6
-    resumed = Checkpoint(place, resume=True)
-    require_same(train(LogisticModel(), X, training, y=y, checkpoint=resumed), due)
-
-
 def test_times_decide_how_often_it_is_written(tmp_path, monkeypatch):
     written = []
     monkeypatch.setattr(
@@ -211,24 +183,6 @@ def test_times_decide_how_often_it_is_written(tmp_path, monkeypatch):
         written.clear()
     with pytest.raises(ValueError, match="soon"):
         Checkpoint("a", every="soon")
-
-
-class Killed(BaseException):
-    """Ends a fit as a kill does: nothing after it is run."""
-
-
-def killed_after(monkeypatch, writes):
-    """End the process, as it were, after so many checkpoints."""
-    write = checkpoints.CheckpointFolder.write
-    count = [0]
-
-    def and_end(*given):
-        write(*given)
-        count[0] += 1
-        if count[0] == writes:
-            raise Killed
-
-    monkeypatch.setattr(checkpoints.CheckpointFolder, "write", and_end)
 
 
 @pytest.mark.filterwarnings("ignore:.*not converged", "ignore:sgd")
@@ -268,6 +222,111 @@ def test_y_and_weights_apart_from_a_store_are_compared(tmp_path, role):
         train(LogisticModel(), data, training, checkpoint=resumed, **apart | {role: 1 - values})
     found = train(LogisticModel(), data, training, checkpoint=resumed, **apart)
     assert found[1].n_iter == 1
+
+
+# Within passes
+
+
+@pytest.fixture(scope="module")
+def chunked(tmp_path_factory):
+    """A store of many chunks, which tests read by many tasks."""
+    path = tmp_path_factory.mktemp("chunked") / "a.zarr"
+    make_data(path, rows=520, features=6, chunk_rows=40, random_state=0)
+    return str(path)
+
+
+@pytest.mark.filterwarnings("ignore:.*not converged")
+@pytest.mark.parametrize(
+    "name",
+    [
+        *("newton", "lbfgs", "smoothing", "gradient descent", "adagrad", "replicas", "plateau"),
+        *("sizes", "network by lbfgs", "dropout"),
+    ],
+)
+def test_a_run_that_is_killed_within_a_pass_goes_on_there(tmp_path, monkeypatch, chunked, name):
+    model, settings = RUNS[name]
+    training = Training(**settings | {"random_state": 5})
+    cut_small(monkeypatch)
+    within: list[bool] = []
+    write = checkpoints.CheckpointFolder.write
+
+    def noting(*given):
+        within.append(given[2].begun is not None)
+        write(*given)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(checkpoints.CheckpointFolder, "write", noting)
+        due = train(model, chunked, training, checkpoint=Checkpoint(tmp_path / "due", 0))
+    assert sum(within) > len(within) / 2
+    rng, place = np.random.default_rng(len(name)), tmp_path / "a.checkpoint"
+    resumed = Checkpoint(place, 0, resume=True)
+    for _ in range(2):
+        with monkeypatch.context() as patched:
+            killed_after(patched, int(rng.integers(1, len(within) // 2)))
+            with pytest.raises(Killed):
+                train(model, chunked, training, checkpoint=resumed)
+    kept = json.loads((place / max(os.listdir(place)) / "checkpoint.json").read_text())
+    read: list[int] = []
+    found = train(
+        model, chunked, training, callbacks=[rows_after_going_on(read)], checkpoint=resumed
+    )
+    require_same(found, due)
+    assert min(read) >= kept["progress"]["rows"] > 0
+
+
+@pytest.mark.parametrize("settings", [{"solver": "adam"} | BATCHES, {"solver": "lbfgs"}], ids=str)
+def test_a_stopped_run_goes_on_where_it_was_within_the_pass(
+    tmp_path, monkeypatch, chunked, settings
+):
+    rule = EarlyStopping(patience=3)
+    training = Training(
+        **settings | {"random_state": 0, "max_iter": 7},
+        early_stopping=rule,
+        validation_fraction=0.3,
+    )
+    cut_small(monkeypatch)
+    due = train(LogisticModel(), chunked, training)
+    n_rows, place = due[1].n_rows, tmp_path / "a.checkpoint"
+    read: list[int] = []
+
+    def within(event):
+        if isinstance(event, Progressed) and event.rows >= 3.5 * n_rows:
+            raise Stop
+
+    cut = train(LogisticModel(), chunked, training, callbacks=[within], checkpoint=place)
+    assert cut[1].n_iter < due[1].n_iter
+    resumed = Checkpoint(place, resume=True)
+    found = train(
+        LogisticModel(),
+        chunked,
+        training,
+        callbacks=[rows_after_going_on(read)],
+        checkpoint=resumed,
+    )
+    require_same(found, due)
+    assert min(read) > 3.5 * n_rows
+    assert "went on from a checkpoint of iteration" in " ".join(found[1].notes)
+
+
+def test_sums_of_every_shape_are_kept():
+    rng = np.random.default_rng(0)
+
+    def sums():
+        return {"weight": np.asarray(rng.normal()), "own rate": rng.normal(size=3)}
+
+    whole = PartialPass(5, 40, (sums(), sums()), {(2, 0): sums(), (0, 4): sums()}, (sums(),))
+    found = PartialPass.from_arrays(whole.to_arrays())
+    assert (found.position, found.rows) == (5, 40)
+    assert list(found.nodes) == list(whole.nodes)
+    for theirs, ours in (
+        *zip(found.sums, whole.sums, strict=True),
+        *((found.nodes[node], whole.nodes[node]) for node in whole.nodes),
+        *zip(found.states, whole.states, strict=True),
+    ):
+        assert list(theirs) == list(ours)
+        for name, array in ours.items():
+            assert theirs[name].shape == array.shape
+            assert_array_equal(theirs[name], array)
 
 
 # Refusals

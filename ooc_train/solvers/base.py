@@ -5,7 +5,7 @@ resumed. A solver reads no rows: `ask` returns a request for one pass, and `tell
 into the next state (reverse communication).
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
@@ -192,10 +192,20 @@ def start(solver: Solver, problem: Problem, stream: Stream, params: Array) -> St
     return advance(solver, problem, stream, state) if state.phase else state
 
 
-def advance(solver: Solver, problem: Problem, stream: Stream, state: State) -> State:
-    """Return the state after one more iteration, or epoch."""
+def advance(
+    solver: Solver,
+    problem: Problem,
+    stream: Stream,
+    state: State,
+    asking: Callable[[State], None] = lambda _: None,
+) -> State:
+    """Return the state after one more iteration, or epoch.
+
+    `asking` is called with each state that asks for a pass, before the pass.
+    """
     rows = stream.source
     while True:
+        asking(state)
         answer = stream.run(solver.ask(problem, rows, state))
         state = solver.tell(problem, rows, state, answer)
         if not state.phase:

@@ -7,15 +7,17 @@ workers, and sums travel back.
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from functools import partial
 from time import perf_counter
 from typing import Any
 
-from ooc_train.core.partitions import partitions_within, rounds
+from ooc_train.core.partitions import partitions_within, rounds, rows_of
 from ooc_train.core.requests import Answer, Reduce, Request, Scan
 from ooc_train.core.sums import Reduction, Sums
 from ooc_train.stream.dask_source import DaskSource
 from ooc_train.stream.executors import Executor
 from ooc_train.stream.order import EpochOrder
+from ooc_train.stream.partial_pass import PartialPass
 from ooc_train.stream.pass_config import PassConfig
 from ooc_train.stream.sources import Source
 from ooc_train.stream.sum_tree import SumTree
@@ -41,6 +43,10 @@ class Stream:
 
     Attributes
     ----------
+    begun : PartialPass or None
+        What is done of the next request already, by a process that was ended.
+    on_progress : callable
+        Called within the passes of requests, with a function that returns the `PartialPass`.
     timings : Timings
         Rows and seconds of all tasks so far.
     """
@@ -55,6 +61,8 @@ class Stream:
     ) -> None:
         self.source = source
         self.timings = Timings()
+        self.begun: PartialPass | None = None
+        self.on_progress: Callable[[Callable[[], PartialPass]], None] = lambda _: None
         self._executor = executor
         self._config = config
         self._on_rows = on_rows
@@ -107,43 +115,81 @@ class Stream:
         return self.source.task_blocks(partitions)
 
     def run(self, request: Request) -> Answer:
-        """Return the sums or states that a solver's request asks for."""
+        """Return the sums or states that a solver's request asks for; go on from `begun`."""
+        begun, self.begun = self.begun, None
         if isinstance(request, tuple):
-            return self.sums(request)
+            return self._sums(request, begun)
         if isinstance(request, Reduce):
-            return self.sums([request])[0]
+            return self._sums((request,), begun)[0]
         return self.scan(
             request.scan,
             request.states,
             seed=request.seed,
             epoch=request.number,
             shuffle_chunks=request.shuffle_chunks,
+            begun=begun,
         )
 
     def sums(self, requests: Iterable[Reduce]) -> list[Sums]:
         """Return the sums that each request asks for, by one reduce pass each."""
-        return [
-            self.reduce(each.reduction, each.partitions, counted=each.counted) for each in requests
-        ]
+        return self._sums(tuple(requests), None)
+
+    def _sums(self, requests: tuple[Reduce, ...], begun: PartialPass | None) -> list[Sums]:
+        done = [] if begun is None else list(begun.sums)
+
+        def progress(request: Reduce, tree: SumTree) -> PartialPass:
+            groups, nodes = tree.complete()
+            partitions = self._partitions(request.partitions)
+            read = partitions[: groups * self.source.group_partitions]
+            passes = [*((each, each.partitions) for each in requests[: len(done)]), (request, read)]
+            rows = sum(
+                rows_of(self.source, self._partitions(run)) for each, run in passes if each.counted
+            )
+            return PartialPass(groups, rows, tuple(done), nodes)
+
+        for request in requests[len(done) :]:
+            tree = SumTree(None if begun is None else begun.nodes)
+            begun = None
+            sums = self.reduce(
+                request.reduction,
+                request.partitions,
+                counted=request.counted,
+                tree=tree,
+                on_task=partial(self.on_progress, partial(progress, request, tree)),
+            )
+            done.append(sums)
+            del tree
+        return done
+
+    def _partitions(self, partitions: Sequence[int] | None) -> Sequence[int]:
+        return range(self.source.n_partitions) if partitions is None else partitions
 
     def reduce(
-        self, reduction: Reduction, partitions: Sequence[int] | None = None, *, counted: bool = True
+        self,
+        reduction: Reduction,
+        partitions: Sequence[int] | None = None,
+        *,
+        counted: bool = True,
+        tree: SumTree | None = None,
+        on_task: Callable[[], None] = lambda: None,
     ) -> Sums:
         """Return the sums of a reduction over some partitions, or over all.
 
         The bits depend on the layout of the data alone: no plan, worker or order of arrival changes
-        them (see `sum_tree`). `on_rows` is called with the number of rows if they are `counted`.
+        them (see `sum_tree`). `on_rows` is called with the number of rows if they are `counted`,
+        and `on_task` after each task but the last, whose sums are in the `tree` then; it may hold
+        some already.
         """
-        partitions = range(self.source.n_partitions) if partitions is None else partitions
+        tree, partitions = tree or SumTree(), self._partitions(partitions)
         per_group = self.source.group_partitions
-        groups = -(-len(partitions) // per_group)
+        groups, (done, _) = -(-len(partitions) // per_group), tree.complete()
 
         def calls() -> Iterator[tuple[Any, ...]]:
-            for first, last in task_ranges(groups, self._config):
+            for first, last in task_ranges(groups, self._config, done):
                 run = partitions[first * per_group : last * per_group]
                 yield self._task_blocks(run), run, first, per_group
 
-        tree, config = SumTree(), self._config
+        config = self._config
         with self._sharing():
             results = self._run(
                 reduce_task,
@@ -157,6 +203,8 @@ class Stream:
             for nodes in results:
                 while nodes:
                     tree.put(*nodes.popitem())
+                if tree.complete()[0] < groups:
+                    on_task()
         return tree.total() or reduction.zeros()
 
     def scan(
@@ -167,6 +215,7 @@ class Stream:
         seed: int | None,
         epoch: int,
         shuffle_chunks: int,
+        begun: PartialPass | None = None,
     ) -> list[Sums]:
         """Return the states of all replicas after one epoch.
 
@@ -184,14 +233,22 @@ class Stream:
             Determine the order of rows. Without a seed, rows keep the order of the data.
         shuffle_chunks : int
             Chunks whose rows are shuffled together.
+        begun : PartialPass or None
+            What is done of the epoch already.
         """
         epoch_order = EpochOrder(self.source.n_partitions, shuffle_chunks, seed, epoch)
         groups = epoch_order.groups()
         rows = self.source.partition_rows * len(groups[0])
-        config, states = self._config, list(states)
+        config, states = self._config, list(states if begun is None else begun.states)
+        done = 0 if begun is None else begun.position
+
+        def progress() -> PartialPass:
+            read = [partition for group in groups[:done] for partition in group]
+            return PartialPass(done, rows_of(self.source, read), states=tuple(states))
+
         threads = config.replicas * config.pipeline_threads
         with self._sharing():
-            for cuts in self._rounds(len(groups), rows, len(states)):
+            for cuts in self._rounds(len(groups), rows, len(states), done):
                 last = cuts[-1][1] == len(groups)
                 calls = [
                     (
@@ -212,20 +269,27 @@ class Stream:
                 before, states = states, [updated[replica] for replica in range(len(states))]
                 if len(states) > 1:
                     scan.average(before, states)
+                done = cuts[-1][1]
+                if done < len(groups):
+                    self.on_progress(progress)
                 if self._stopped():
                     break
         return states
 
-    def _rounds(self, groups: int, rows: int, replicas: int) -> Iterator[Sequence[tuple[int, int]]]:
+    def _rounds(
+        self, groups: int, rows: int, replicas: int, done: int
+    ) -> Iterator[Sequence[tuple[int, int]]]:
         """Yield the range of shuffle groups of each replica, for one round or segment at a time.
 
         Several replicas run in rounds. A single one runs in segments of about a second, which
-        change no bit. `rows` is the size of a group.
+        change no bit. `rows` is the size of a group, and `done` groups need no round.
         """
         if replicas > 1:
-            yield from rounds(groups, rows * self.source.row_bytes, replicas)
+            for cuts in rounds(groups, rows * self.source.row_bytes, replicas):
+                if cuts[-1][1] > done:
+                    yield cuts
             return
-        at = 0
+        at = done
         while at < groups:
             segment = max(1, int(self._segment_rows / rows))
             # A rest of less than half a segment joins the last segment.
@@ -255,18 +319,22 @@ class Stream:
             yield from self._run(map_task, function, calls(), "map", config.threads, config.window)
 
 
-def task_ranges(groups: int, config: PassConfig) -> Iterator[tuple[int, int]]:
+def task_ranges(groups: int, config: PassConfig, done: int = 0) -> Iterator[tuple[int, int]]:
     """Yield ranges of partition groups, one for each task, smaller towards the end of a pass.
 
     So all threads finish at about the same time (guided self-scheduling, Polychronopoulos and Kuck
-    1987). Sizes are powers of two, so each task begins at a tree node of its size.
+    1987). Sizes are powers of two, so each task begins at a tree node of its size. The first `done`
+    groups need no task; behind them, tasks grow up to the next such node.
     """
-    first, size, least = 0, config.task_groups, config.min_task_groups
+    first, size, least = done, config.task_groups, config.min_task_groups
     while first < groups:
         left = groups - first
         while size > least and 3 * size * config.threads > 2 * left:
             size //= 2
+        run = size
+        while first % run:
+            run //= 2
         # A rest of less than the smallest task joins the last task.
-        last = groups if left < size + least else first + size
+        last = groups if left < run + least else first + run
         yield first, last
         first = last

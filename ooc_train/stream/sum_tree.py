@@ -5,6 +5,8 @@ siblings are added as soon as both have arrived. So the layout of the data alone
 additions, and the bits of the total.
 """
 
+from collections.abc import Mapping
+
 from ooc_train.core.sums import Sums, add_into
 
 Node = tuple[int, int]
@@ -14,8 +16,8 @@ Node = tuple[int, int]
 class SumTree:
     """A binary tree of sums, of which only nodes without a sibling are held."""
 
-    def __init__(self) -> None:
-        self.nodes: dict[Node, Sums] = {}
+    def __init__(self, nodes: Mapping[Node, Sums] | None = None) -> None:
+        self.nodes: dict[Node, Sums] = dict(nodes or {})
 
     def put(self, node: Node, sums: Sums) -> None:
         """Add a node. The tree owns its sums from then on, and may change them in place."""
@@ -25,6 +27,16 @@ class SumTree:
             sums = add_into(self.nodes.pop((level, index ^ 1)), sums)
             level, index = level + 1, index >> 1
         self.nodes[level, index] = sums
+
+    def complete(self) -> tuple[int, dict[Node, Sums]]:
+        """Return how many groups are there from the first on, without a gap, and their nodes."""
+        groups, nodes = 0, {}
+        for level, index in sorted(self.nodes, key=lambda node: node[1] << node[0]):
+            if index << level != groups:
+                break
+            nodes[level, index] = self.nodes[level, index]
+            groups += 1 << level
+        return groups, nodes
 
     def total(self) -> Sums | None:
         """Return the sum of all nodes, the smallest first, or None for an empty tree.

@@ -23,6 +23,7 @@ from ooc_train.runs.run_loading import load_fitted
 from ooc_train.solvers.base import State, from_arrays, to_arrays
 from ooc_train.solvers.training_settings import Training
 from ooc_train.stream.input_data import Inputs
+from ooc_train.stream.partial_pass import PartialPass
 from ooc_train.training.checkpoint_files import (
     DamagedCheckpoint,
     damaged,
@@ -45,8 +46,9 @@ class Checkpoint:
     path : str or path
         The folder of the checkpoints. ``ooc-train train --resume RUN`` looks for `RUN.checkpoint`.
     every : str or float
-        Time between two checkpoints: seconds, or text such as "10min". 0 is each iteration or
-        epoch. The end of the run writes one always.
+        Time between two checkpoints: seconds, or text such as "10min". They are written after
+        iterations and within passes, which go on where they were. The end of the run writes one
+        always.
     resume : bool
         Whether a run goes on from the last checkpoint at `path`, if there is one. Otherwise
         checkpoints that lie there are refused. Model, settings and data have to be the same as
@@ -79,21 +81,34 @@ class Checkpoint:
 
 @dataclass(frozen=True, eq=False)
 class Snapshot:
-    """The state of a run between two iterations.
+    """The state of a run, between two iterations or within one.
 
     Attributes
     ----------
     state : State
-        State of the solver.
+        State of the solver after the last iteration whose step was recorded. With a phase, it is
+        that of the passes before the first iteration.
     best : State or None
         The state of the best validation so far.
     progress : mapping
         Rows read, seconds, notes, steps and goals, as values of JSON.
+    within : State or None
+        The state that asks for the next pass of the iteration under way; without a phase, that
+        after the iteration, whose step is not recorded yet. None if it is `state`.
+    begun : PartialPass or None
+        What is done of that pass.
     """
 
     state: State
     best: State | None
     progress: Mapping[str, Any]
+    within: State | None = None
+    begun: PartialPass | None = None
+
+    @property
+    def is_within(self) -> bool:
+        """Whether an iteration is under way."""
+        return self.within is not None or self.begun is not None
 
 
 @dataclass(frozen=True, eq=False)
@@ -223,16 +238,20 @@ class CheckpointFolder:
             )
         self._found = None  # the run holds its arrays from here on
         try:
-            state = from_arrays(found.parts["state"])
-            best = from_arrays(found.parts["best"]) if "best" in found.parts else None
-        except (TypeError, KeyError) as error:
+            states = {
+                name: from_arrays(found.parts[name]) if name in found.parts else None
+                for name in ("best", "within")
+            }
+            state, begun = from_arrays(found.parts["state"]), found.parts.get("begun")
+            partial = None if begun is None else PartialPass.from_arrays(begun)
+        except (TypeError, KeyError, ValueError) as error:
             raise damaged(found.path, f"holds no state of a run ({error})") from None
         if state.params.shape != task.problem.shape:
             raise damaged(found.path, "lacks parameters of the model")
         progress = dict(found.values["progress"])
         if found.note:
             progress["notes"] = [*progress["notes"], found.note]
-        return Snapshot(state, best, progress)
+        return Snapshot(state, states["best"], progress, states["within"], partial)
 
     def _about_run(self, task: Task) -> dict[str, Any]:
         """Return the description of the run that is compared, computed once."""
@@ -251,9 +270,10 @@ class CheckpointFolder:
         OSError
             If it cannot be written, with advice; those before stay then.
         """
-        parts = {"state": to_arrays(snapshot.state)}
-        if snapshot.best is not None:
-            parts["best"] = to_arrays(snapshot.best)
+        states = {"state": snapshot.state, "best": snapshot.best, "within": snapshot.within}
+        parts = {name: to_arrays(each) for name, each in states.items() if each is not None}
+        if snapshot.begun is not None:
+            parts["begun"] = snapshot.begun.to_arrays()
         values = {
             "about": self._about_run(task),
             "run": {

@@ -22,14 +22,14 @@ from ooc_train.runs.events import (
 from ooc_train.runs.fitted import Fitted
 from ooc_train.runs.report import Report
 from ooc_train.runtime.job import Job
-from ooc_train.solvers.base import State, advance
-from ooc_train.solvers.base import start as start_solver
+from ooc_train.solvers.base import State
 from ooc_train.solvers.divergence import after_divergence
 from ooc_train.solvers.learning_rate import evaluated_partitions
 from ooc_train.solvers.plateaus import after_epoch
 from ooc_train.stream.passes import Stream
 from ooc_train.training.checkpoints import CheckpointFolder, Snapshot
 from ooc_train.training.column_scaling import prepared
+from ooc_train.training.iterations import Iterations
 from ooc_train.training.limits import Limits
 from ooc_train.training.run_record import RunRecord
 from ooc_train.training.shortfall import shortfall
@@ -91,6 +91,9 @@ class TrainingRun:
             ] = None
         self._plan = job.plan(task.requirements(), task.validation_requirements(), self._on_compile)
         self.stream: Stream = job.stream(self._plan, self._on_rows, lambda: self._stopped)
+        self._iterations = Iterations(
+            task, self.stream, self._record, checkpoints, lambda: self._stopped
+        )
         self._validation: ValidationPasses | None = None
         if task.validation is not None:
             source = task.validation.source
@@ -192,31 +195,38 @@ class TrainingRun:
             params = self.problem.initial(self.task.settings.seed)
             if start is not None:
                 params = self.problem.params_of(start.predictor)
-            state = start_solver(solver, self.problem, self.stream, params)
+            state = solver.init(self.problem, source, params)
+        else:
+            state = self._iterations.go_on(snapshot)
+            iteration = f"iteration {state.n_iter}, pass {self._passes:.4g}"
+            text = f"went on from a checkpoint of {iteration}"
+            self._record.notes[text] = None
+            self.note(text)
+        if snapshot is None or state.phase:
+            if state.phase:
+                state = self._iterations.advance(self.problem, state)
             self._record.learning_rate = state.rate
             self._record.rows_before = self._record.rows
             self.note(state.note)
-        else:
-            state = self._go_on(snapshot)
         evaluated_rows = rows_of(source, evaluated_partitions(source))
         if scans and evaluated_rows < source.n_rows:
             note = f"losses of epochs are those of {evaluated_rows:,} rows, spread evenly"
             self._record.notes[note] = None
         reached = lowered = ""
-        is_cut = False
+        is_kept = False
         while not state.converged and not state.stalled:
             # The pass that evaluates the start belongs to the first iteration, which no limit cuts.
             first = state.n_iter == 0 and not np.isnan(state.loss)
             if self._stopped and state.n_iter:
                 break
-            reached = self._record.goals.reached or (
-                "" if first else self._reached_limit(state.n_iter)
-            )
+            begun = first or self._iterations.begun
+            limit = "" if begun else self._reached_limit(state.n_iter)
+            reached = self._record.goals.reached or limit
             if reached:
                 break
-            before, rows_before = state, self._record.rows
+            before = state
             try:
-                state = advance(solver, self.problem, self.stream, before)
+                state = self._iterations.advance(self.problem, before)
             except Diverged as error:
                 state = after_divergence(solver, self.problem, self.stream, before, error)
                 self._record.learning_rate = state.rate
@@ -227,15 +237,16 @@ class TrainingRun:
                 continue
             if not np.isfinite(state.params).all():
                 raise Diverged("a parameter is not finite; use a smaller learning rate")
-            if self._stopped and scans:
-                # The epoch may have been cut short: a run that goes on begins it anew.
-                is_cut = True
-                self._keep(before, rows_before)
+            stopped = self._stopped
+            if stopped and not is_kept:
+                is_kept = True
+                self._iterations.keep_within(before, state)
             if state.n_iter == before.n_iter and not np.isnan(before.loss):
                 self.note(state.note)  # a pass that shortened the step is no iteration
                 continue
             validation_loss = metric = None
-            if self._validation is not None and not self._stopped:
+            if self._validation is not None and not stopped:
+                self._iterations.keep_within(before, state, if_due=True)
                 validation_loss = self._validation.loss(self.problem, state.params)
                 metric = self._validation.metric(self.problem, state.params)
             step = Stepped(
@@ -254,32 +265,17 @@ class TrainingRun:
             )
             self._record.steps.add(step)
             rate_lowered = False
-            if not self._stopped:
+            if not stopped:
                 state, rate_lowered = self._after_epoch(step, state)
             self._record.goals.add(step, state, rate_lowered=rate_lowered)
             self.emit(step)
             self.emit(Learned(step, partial(fitted_model, self.task, self.problem, state.params)))
             self.note(state.note)
-            if self._checkpoints is not None and self._checkpoints.is_due():
-                self._keep(state, self._record.rows)
-        if not is_cut:
-            self._keep(state, self._record.rows)
+            if not is_kept:
+                self._iterations.keep(state, if_due=True)
+        if not (is_kept or self._iterations.begun):
+            self._iterations.keep(state)
         return self._end(state, state.stalled or reached)
-
-    def _keep(self, state: State, rows: int) -> None:
-        """Write a checkpoint of a state, and of a run that has read so many rows."""
-        if self._checkpoints is not None:
-            best = self._record.goals.best_state
-            self._checkpoints.write(self.task, Snapshot(state, best, self._record.to_json(rows)))
-
-    def _go_on(self, snapshot: Snapshot) -> State:
-        """Return the state of a snapshot, once the run has come to where it was."""
-        self._record.restore(snapshot.progress, snapshot.best)
-        iteration = f"iteration {snapshot.state.n_iter}, pass {self._passes:.4g}"
-        text = f"went on from a checkpoint of {iteration}"
-        self._record.notes[text] = None
-        self.note(text)
-        return snapshot.state
 
     def _after_epoch(self, step: Stepped, state: State) -> tuple[State, bool]:
         """Return the state with the learning rate of the next epoch, and whether it is lower."""
