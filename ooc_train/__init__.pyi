@@ -123,6 +123,7 @@ from .store.jobs.shuffle import shuffle_store as shuffle_store
 from .store.jobs.synthetic import make_data as make_data
 from .store.jobs.verify import verify_store as verify_store
 from .store.opening.opener import open_store as open_store
+from .store.writing.appender import StoreAppender as StoreAppender
 from .store.writing.writer import StoreWriter as StoreWriter
 from .stream.batching.batch_iterable import batches as batches
 from .stream.plan import Plan as Plan

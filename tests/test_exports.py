@@ -101,6 +101,7 @@ EXPORTED: list[str] = [
     "Stepped",
     "Stop",
     "Store",
+    "StoreAppender",
     "StoreError",
     "StoreNotFound",
     "StoreWriter",

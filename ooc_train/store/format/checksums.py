@@ -8,7 +8,7 @@ opening a store with many columns twice as slow.
 """
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from hashlib import sha256
 from typing import Any
@@ -33,14 +33,18 @@ _DEPTH = 4
 
 @dataclass(frozen=True)
 class StoreChecksums:
-    """The commit of a verified store, and the checksum of each array's metadata by its name."""
+    """The commit of a verified store, and the checksum of each array's metadata by its name.
+
+    Of an array to which rows are just being added, there are two, before and after.
+    """
 
     store_id: str
-    arrays: Mapping[str, str]
+    arrays: Mapping[str, str | Sequence[str]]
 
     def require_array(self, path: str, name: str, metadata: object) -> None:
         """Raise `InvalidStore` if an array's metadata differ from those written with the store."""
-        if checksum(metadata) != self.arrays[name]:
+        known = self.arrays[name]
+        if checksum(metadata) not in ([known] if isinstance(known, str) else known):
             raise InvalidStore(changed(f"{path}/zarr.json"))
 
     def lacking(self, path: str, name: str) -> InvalidStore:
@@ -92,10 +96,18 @@ def _dumped(value: object) -> bytes:
 
 
 def with_checksums(
-    attributes: Mapping[str, Any], store_id: str, arrays: Mapping[str, Mapping[str, Any]]
+    attributes: Mapping[str, Any],
+    store_id: str,
+    arrays: Mapping[str, Mapping[str, Any]],
+    before: Mapping[str, str] | None = None,
 ) -> dict[str, Any]:
-    """Return a group's attributes with the id of its commit and all checksums."""
-    of_arrays = {name: checksum(metadata) for name, metadata in arrays.items()}
+    """Return a group's attributes with the id of its commit and all checksums.
+
+    `before` has the checksums of arrays whose metadata are about to be replaced, valid as well.
+    """
+    of_arrays: dict[str, Any] = {name: checksum(metadata) for name, metadata in arrays.items()}
+    if before is not None:
+        of_arrays = {name: [before[name], after] for name, after in of_arrays.items()}
     sealed = {**attributes, "store_id": store_id, CHECKSUMS: {"arrays": of_arrays}}
     return {**sealed, CHECKSUMS: {"attributes": checksum(sealed), "arrays": of_arrays}}
 

@@ -68,6 +68,12 @@ class StatisticsSum:
         self._minimum = np.full(n_features, np.inf)
         self._maximum = np.full(n_features, -np.inf)
 
+    def resume(self, known: ColumnStatistics) -> None:
+        """Begin with the statistics of rows that were added before."""
+        self._weight, self._mean = known.weight, known.mean.copy()
+        self._squares = known.scale**2 * known.weight
+        self._minimum, self._maximum = known.minimum.copy(), known.maximum.copy()
+
     def add(self, X: NDArray[Any], weight: NDArray[Any] | None) -> None:
         """Add the rows of a chunk, all finite, and their weights if the sum is `weighted`."""
         np.minimum(self._minimum, X.min(axis=0), out=self._minimum)

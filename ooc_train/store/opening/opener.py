@@ -11,7 +11,7 @@ from ooc_train.core.replacements import undo_replacement
 from ooc_train.errors import InvalidStore, StoreNotFound
 from ooc_train.store.dataset import Store
 from ooc_train.store.format.arrays import ArrayLayout
-from ooc_train.store.format.checksums import StoreChecksums
+from ooc_train.store.format.checksums import CHECKSUMS, StoreChecksums
 from ooc_train.store.format.dimensions import require_rows_first
 from ooc_train.store.format.metadata import read_metadata
 from ooc_train.store.format.pairs import StorePair, finish_pair, pair_notes
@@ -103,12 +103,14 @@ def open_store(
 
 
 def _replaced(node: Node) -> bool:
-    """Return whether a store of our format was replaced since its manifest was read."""
+    """Return whether a store was replaced, or rows were added, since its manifest was read."""
     if node.metadata is None or node.is_array:
         return False
     try:
         now = read_metadata(node.path)
-        return now is None or now["attributes"]["store_id"] != node.attributes.get("store_id")
+        return now is None or any(
+            now["attributes"][key] != node.attributes.get(key) for key in ("store_id", CHECKSUMS)
+        )
     except (InvalidStore, KeyError, TypeError):
         return False
 

@@ -92,8 +92,10 @@ class BackgroundRowWriter(RowWriter):
     `thread` is an executor of one thread, which several arrays may share.
     """
 
-    def __init__(self, layout: ArrayLayout, thread: ThreadPoolExecutor) -> None:
-        super().__init__(layout)
+    def __init__(
+        self, layout: ArrayLayout, thread: ThreadPoolExecutor, first_shard: int = 0
+    ) -> None:
+        super().__init__(layout, first_shard)
         self._thread = thread
         self._committing: Future[None] | None = None
 

@@ -10,7 +10,7 @@ from types import MappingProxyType
 from typing import Any
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import NDArray
 
 from ooc_train.core.atomic import PartialOutput
 from ooc_train.store.dataset import Scalar, Store
@@ -20,8 +20,9 @@ from ooc_train.store.format.pairs import PAIR, StorePair
 from ooc_train.store.format.statistics import ColumnStatistics, StatisticsSum
 from ooc_train.store.opening.manifests import FORMAT, FORMAT_VERSION
 from ooc_train.store.opening.opener import open_store
+from ooc_train.store.writing.checked_rows import CheckedRows
 from ooc_train.store.writing.output import OutputStore
-from ooc_train.store.writing.rows import BackgroundRowWriter, ChunkedRows
+from ooc_train.store.writing.rows import BackgroundRowWriter
 
 _AXES: Mapping[int, Sequence[str]] = MappingProxyType(
     {1: ("feature",), 2: ("height", "width"), 3: ("height", "width", "channel")}
@@ -29,7 +30,7 @@ _AXES: Mapping[int, Sequence[str]] = MappingProxyType(
 """Names of the axes of a row of X, by their number."""
 
 
-class StoreWriter(ChunkedRows):
+class StoreWriter(CheckedRows):
     """Writes a store from rows in calls of any size.
 
     A context manager: leaving it without `commit` removes everything written. The writer holds one
@@ -137,13 +138,15 @@ class StoreWriter(ChunkedRows):
         self._outputs = outputs
         self._y_dtype = y_dtype
         self._classes = None if classes is None else [_scalar(value) for value in classes]
-        self._counts = None if classes is None else np.zeros(len(classes), np.int64)
-        super().__init__(chunk_rows or default_chunk_rows(n_features, self._dtype))
+        super().__init__(
+            chunk_rows or default_chunk_rows(n_features, self._dtype),
+            statistics or StatisticsSum(n_features, weighted=sample_weight),
+            None if classes is None else np.zeros(len(classes), np.int64),
+        )
         self._shard_rows = shard_rows or default_shard_rows(
             n_features, self._dtype, self._chunk_rows
         )
         self._codec = CODECS[codec]
-        self._statistics = statistics or StatisticsSum(n_features, weighted=sample_weight)
         self._attributes = {
             "feature_names": None if feature_names is None else list(feature_names),
             "shuffled": None if shuffled is None else int(shuffled),
@@ -169,68 +172,16 @@ class StoreWriter(ChunkedRows):
             self._output.discard()
             raise
 
-    def write(
-        self,
-        X: ArrayLike,
-        y: ArrayLike | None = None,
-        sample_weight: ArrayLike | None = None,
-        row_id: ArrayLike | None = None,
-    ) -> None:
-        """Add rows.
+    @property
+    def _active(self) -> bool:
+        """Whether rows can be added."""
+        return self._output.active
 
-        Parameters
-        ----------
-        X : array-like, shape (row, feature), or (row, *row_shape)
-            Any number of rows.
-        y : array-like, shape (row,) or (row, output), optional
-            In every call or in none.
-        sample_weight : array-like, shape (row,), optional
-            Required if the store has weights.
-        row_id : array-like of int, shape (row,), optional
-            Required if the store has ids.
-
-        Raises
-        ------
-        NonFiniteData
-            NaN, infinity, or a value too large for the array's type.
-        ValueError
-            If shapes don't fit, a class or an integer is out of range, or a weight is negative.
-        OSError
-            If the disk is full or not writable.
-        """
-        arguments = {"X": X, "y": y, "sample_weight": sample_weight, "row_id": row_id}
-        rows = {
-            role: np.asarray(values) for role, values in arguments.items() if values is not None
-        }
-        self._check(rows)
-        try:
-            self._add(rows)
-        except BaseException:
-            # Some rows may be written: an incomplete store must not be committed.
-            self.discard()
-            raise
-
-    def _check(self, rows: Mapping[str, NDArray[Any]]) -> None:
-        """Check rows against the arrays; the first y decides its type."""
-        if not self._output.active:
-            raise ValueError(f"the writer of {self.path} is closed, by commit or by an error")
+    def _expected(self, rows: Mapping[str, NDArray[Any]]) -> set[str]:
+        """Return the roles that every call of `write` passes; the first y decides its type."""
         if "y" in rows and self.n_rows == 0 and "y" not in self._arrays:
             self._add_y(rows["y"])
-        expected = self._arrays.keys() | self._required
-        if rows.keys() != expected:
-            raise ValueError(
-                f"every write to this store takes {', '.join(sorted(expected))}; "
-                f"this one has {', '.join(sorted(rows))}"
-            )
-        count = len(rows["X"]) if rows["X"].ndim else 0
-        for role, values in rows.items():
-            expected_shape = (count, *self._arrays[role].layout.row_shape)
-            if values.shape != expected_shape:
-                raise ValueError(f"{role} has shape {values.shape}, it should be {expected_shape}")
-            if values.dtype.kind not in "biuf":
-                raise ValueError(
-                    f"{role} holds {values.dtype}, and numbers are needed; encode it first"
-                )
+        return self._arrays.keys() | self._required
 
     def _add_y(self, y: NDArray[Any]) -> None:
         row_shape = () if self._outputs is None else (self._outputs,)
@@ -258,20 +209,6 @@ class StoreWriter(ChunkedRows):
             dimension_names=["sample", *names],
         )
         self._arrays[role] = BackgroundRowWriter(layout, self._syncing)
-
-    def _fill(self, rows: Mapping[str, NDArray[Any]], position: int) -> None:
-        super()._fill(rows, position)
-        if "sample_weight" in rows and (rows["sample_weight"] < 0).any():
-            raise ValueError("sample_weight has negative values: weights are >= 0")
-        if self._counts is not None:
-            self._counts += _count(rows["y"], len(self._counts))
-
-    def _flush(self, rows: int) -> None:
-        if isinstance(self._statistics, StatisticsSum):
-            weight = self._arrays.get("sample_weight")
-            X = self._arrays["X"].chunk[:rows].reshape(rows, -1)
-            self._statistics.add(X, None if weight is None else weight.chunk[:rows])
-        super()._flush(rows)
 
     def commit(self) -> Store:
         """Write the remaining rows, give the store its name, and open it.
@@ -341,17 +278,6 @@ class StoreWriter(ChunkedRows):
         super().discard()
         self._syncing.shutdown()
         self._output.discard()
-
-
-def _count(codes: NDArray[Any], n_classes: int) -> NDArray[np.int64]:
-    """Return the rows of each class, after checking that codes are indices into `classes`."""
-    indices = codes.astype(np.int64)
-    if indices.min() < 0 or indices.max() >= n_classes or (indices != codes).any():
-        raise ValueError(
-            f"y has values from {codes.min()} to {codes.max()}, with {n_classes} classes it holds "
-            f"their indices, 0 to {n_classes - 1}"
-        )
-    return np.bincount(indices, minlength=n_classes)
 
 
 def _scalar(value: Any) -> Scalar:

@@ -1,0 +1,229 @@
+"""Rows added to a store: all or none, for readers of before and after, whatever happens."""
+
+import contextlib
+import os
+import signal
+import subprocess
+import sys
+import time
+from typing import Any
+
+import numpy as np
+import pytest
+import zarr
+
+from ooc_train import LogisticModel, Training, open_store, train
+from ooc_train.errors import InvalidStore, NonFiniteData
+from ooc_train.store.jobs.verify import verify_store
+from ooc_train.store.writing.appender import StoreAppender
+from ooc_train.store.writing.writer import StoreWriter
+from tests.streams import write_store
+
+RNG = np.random.default_rng(0)
+ROWS, FEATURES, CHUNK = 500, 3, 8
+X = RNG.normal(size=(ROWS, FEATURES)).astype("f4")
+Y = (X[:, 0] > 0).astype(np.uint8)
+WEIGHT = RNG.uniform(0.5, 2, ROWS)
+
+
+def written(path, rows, **settings):
+    """A store of the first rows, with all roles."""
+    writer = StoreWriter(
+        path, n_features=FEATURES, classes=["no", "yes"], chunk_rows=CHUNK, shard_rows=4 * CHUNK,
+        sample_weight=True, row_id=True, feature_names=["a", "b", "c"], shuffled=3, **settings,
+    )  # fmt: skip
+    with writer:
+        add(writer, 0, rows)
+        return writer.commit()
+
+
+def add(writer, start, stop):
+    rows = slice(start, stop)
+    writer.write(X[rows], Y[rows], WEIGHT[rows], np.arange(start, stop))
+
+
+def assert_has(path, rows):
+    store = open_store(path)
+    assert store.n_rows == rows
+    assert np.array_equal(store.read("X"), X[:rows])
+    assert np.array_equal(store.read("y"), Y[:rows])
+    assert np.array_equal(store.read("sample_weight"), WEIGHT[:rows])
+    assert np.array_equal(store.read("row_id"), np.arange(rows))
+    assert store.class_counts == tuple(np.bincount(Y[:rows], minlength=2))
+    statistics = store.statistics
+    assert statistics is not None
+    mean = np.average(X[:rows].astype(float), axis=0, weights=WEIGHT[:rows])
+    np.testing.assert_allclose(statistics.mean, mean, rtol=1e-9, atol=1e-12)
+    deviation = np.sqrt(np.average((X[:rows] - mean) ** 2, axis=0, weights=WEIGHT[:rows]))
+    np.testing.assert_allclose(statistics.scale, deviation, rtol=1e-9)
+    assert np.array_equal(statistics.minimum, X[:rows].min(axis=0))
+    assert statistics.weight == pytest.approx(WEIGHT[:rows].sum())
+    assert not verify_store(open_store(path)).damages
+    # Other programs read the same.
+    theirs: Any = zarr.open_array(str(path), path="X", mode="r")
+    assert np.array_equal(theirs[:], X[:rows])
+    assert not [name for _, _, files in os.walk(path) for name in files if name.endswith(".tmp")]
+    return store
+
+
+@pytest.mark.parametrize(
+    ("first", "codec"), [(1, "zstd"), (8, "lz4"), (31, "none"), (32, "lz4"), (100, "none")]
+)
+def test_a_store_grows_by_any_number_of_rows(tmp_path, first, codec):
+    path, stop = tmp_path / "a.zarr", first
+    before = written(path, first, codec=codec)
+    for i, more in enumerate((1, 0, 7, 24, 32, 101)):
+        with StoreAppender(path) as appender:
+            for start in range(stop, stop + more, 10):
+                add(appender, start, min(start + 10, stop + more))
+            store = appender.commit()
+        stop += more
+        assert store.n_rows == stop
+        assert store.generation == i + 2 - (i > 0)
+    store = assert_has(path, stop)
+    assert (store.store_id, store.classes) == (before.store_id, before.classes)
+    assert store.feature_names == ("a", "b", "c")
+    assert store.shuffled is None
+
+
+def test_rows_one_by_one(tmp_path):
+    path = tmp_path / "a.zarr"
+    written(path, 1)
+    for row in range(1, 70):
+        with StoreAppender(path) as appender:
+            add(appender, row, row + 1)
+            appender.commit()
+    assert assert_has(path, 70).generation == 70
+
+
+def test_readers_of_before_read_on(tmp_path):
+    path = tmp_path / "a.zarr"
+    before = written(path, 150, codec="lz4")
+    model, how = LogisticModel(), Training(batch_size=16, max_iter=6, random_state=0)
+    due, _ = train(model, before, how)
+    added: list[Any] = []
+
+    def append(event):
+        with StoreAppender(path) as appender:
+            add(appender, 150 + len(added), 151 + len(added))
+            appender.commit()
+        added.append(event)
+
+    found, report = train(model, before, how, callbacks=[append])
+    assert len(added) > 5
+    assert report.n_rows == 150
+    assert np.array_equal(found.coef, due.coef)
+    assert np.array_equal(before.read("X"), X[:150])
+    assert_has(path, 150 + len(added))
+
+
+def test_what_is_left_without_a_commit_counts_for_nothing(tmp_path):
+    path = tmp_path / "a.zarr"
+    written(path, 90)
+    with StoreAppender(path) as appender:
+        add(appender, 90, 400)
+    assert_has(path, 90)
+    with pytest.raises(NonFiniteData, match="row 91"), StoreAppender(path) as appender:
+        appender.write(np.full((2, 3), [[1.0], [np.nan]]), [0, 1], [1, 1], [90, 91])
+    with pytest.raises(ValueError, match="closed"):
+        add(appender, 90, 91)
+    with pytest.raises(ValueError, match="closed"):
+        appender.commit()
+    with StoreAppender(path) as appender, pytest.raises(ValueError, match="with 2 classes it"):
+        appender.write(X[:1], [2], [1.0], [0])
+    assert_has(path, 90)
+
+
+@pytest.mark.parametrize("step", range(15))
+def test_a_crash_between_any_two_renames_leaves_the_rows_of_before(tmp_path, monkeypatch, step):
+    path, rename = tmp_path / "a.zarr", os.rename
+    done: list[Any] = []
+    written(path, 90)
+
+    def failing(source, target):
+        if len(done) == step:
+            raise KeyboardInterrupt
+        done.append(target)
+        rename(source, target)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "rename", failing)
+        with contextlib.suppress(KeyboardInterrupt), StoreAppender(path) as appender:
+            add(appender, 90, 110)
+            appender.commit()
+    # Two shards of each array, the manifest, the metadata of the arrays, and the manifest again.
+    rows = 110 if step == 4 * 2 + 1 + 4 + 1 else 90
+    assert len(done) == step
+    assert open_store(path).n_rows == rows
+    assert np.array_equal(open_store(path).read("X"), X[:rows])
+    with StoreAppender(path) as appender:
+        add(appender, appender.store.n_rows, 230)
+        appender.commit()
+    assert_has(path, 230)
+
+
+_KILLED = """
+import sys
+from tests.test_append import StoreAppender, add
+path, start = sys.argv[1], int(sys.argv[2])
+print("go", flush=True)
+for stop in range(start + 1, 500):
+    with StoreAppender(path) as appender:
+        add(appender, stop - 1, stop)
+        appender.commit()
+    print(stop, flush=True)
+"""
+
+
+@pytest.mark.slow
+def test_a_killed_process_loses_no_row_that_was_committed(tmp_path):
+    path, rows = tmp_path / "a.zarr", 20
+    written(path, rows)
+    for i in range(8):
+        with subprocess.Popen(
+            [sys.executable, "-c", _KILLED, str(path), str(rows)], stdout=subprocess.PIPE, text=True
+        ) as process:
+            assert process.stdout is not None
+            process.stdout.readline()
+            time.sleep(0.02 + 0.017 * i)
+            process.send_signal(signal.SIGKILL)
+            told = [int(line) for line in process.stdout.read().split()]
+        now = open_store(path).n_rows
+        # The last commit may not have been told.
+        assert now - (told[-1] if told else rows) in (0, 1)
+        rows = now
+        assert np.array_equal(open_store(path).read("X"), X[:rows])
+    assert rows > 20
+    with StoreAppender(path) as appender:
+        add(appender, rows, rows + 1)
+        appender.commit()
+    assert_has(path, rows + 1)
+
+
+def test_one_process_at_a_time_appends(tmp_path):
+    path = tmp_path / "a.zarr"
+    written(path, 20)
+    with StoreAppender(path), pytest.raises(BlockingIOError, match="another process is adding"):
+        StoreAppender(path)
+    with StoreAppender(path) as appender:
+        add(appender, 20, 21)
+        appender.commit()
+    assert_has(path, 21)
+
+
+def test_stores_that_cannot_grow_are_refused(tmp_path):
+    theirs = zarr.open_group(str(tmp_path / "theirs.zarr"), mode="w")
+    theirs.create_array("X", data=X)
+    theirs.create_array("y", data=Y)
+    with pytest.raises(InvalidStore, match="written by another program"):
+        StoreAppender(tmp_path / "theirs.zarr")
+    with pytest.raises(InvalidStore, match="is a URL"):
+        StoreAppender("s3://bucket/a.zarr")
+    with pytest.raises(FileNotFoundError):
+        StoreAppender(tmp_path / "nothing.zarr")
+    write_store(tmp_path / "plain.zarr", X, Y.astype(int), None, chunk_rows=CHUNK)
+    with StoreAppender(tmp_path / "plain.zarr") as appender:
+        with pytest.raises(ValueError, match="every write to this store takes X, y"):
+            appender.write(X[:2])
+        with pytest.raises(ValueError, match=r"X has shape \(2, 2\)"):
+            appender.write(X[:2, :2], [0, 1])
