@@ -114,6 +114,7 @@ from .solvers.batch_schedules import batch_schedule as batch_schedule
 from .solvers.early_stopping import EarlyStopping as EarlyStopping
 from .solvers.training_settings import Training as Training
 from .store.dataset import Store as Store
+from .store.jobs.append import append as append
 from .store.jobs.ingest import Ingested as Ingested
 from .store.jobs.ingest import ingest as ingest
 from .store.jobs.ingest_images import IngestedImages as IngestedImages

@@ -1,6 +1,7 @@
 """Rows added to a store: all or none, for readers of before and after, whatever happens."""
 
 import contextlib
+import json
 import os
 import signal
 import subprocess
@@ -11,9 +12,10 @@ from typing import Any
 import numpy as np
 import pytest
 import zarr
+from typer.testing import CliRunner
 
-from ooc_train import LogisticModel, Training, open_store, train
-from ooc_train.errors import InvalidStore, NonFiniteData
+from ooc_train import LogisticModel, Training, append, cli, ingest, open_store, train
+from ooc_train.errors import CeilingExceeded, InvalidStore, NonFiniteData, OocTrainError
 from ooc_train.store.jobs.verify import verify_store
 from ooc_train.store.writing.appender import StoreAppender
 from ooc_train.store.writing.writer import StoreWriter
@@ -227,3 +229,92 @@ def test_stores_that_cannot_grow_are_refused(tmp_path):
             appender.write(X[:2])
         with pytest.raises(ValueError, match=r"X has shape \(2, 2\)"):
             appender.write(X[:2, :2], [0, 1])
+
+
+# Raw files
+
+
+HEAD = "dep,carrier,delay,late\n"
+
+
+def table(path, start, stop, carriers="ABA"):
+    lines = (
+        f"{row * 7 % 100},{carriers[row % 3]},{'' if row % 11 == 3 else row / 4},"
+        f"{'yes' if row % 5 < 2 else 'no'}"
+        for row in range(start, stop)
+    )
+    path.write_text(HEAD + "\n".join(lines) + "\n")
+    return path
+
+
+def ingested(path, *files, **settings):
+    return ingest(
+        list(files), path, target="late", categorical=["carrier"], missing="mean", shuffle=False,
+        **settings,
+    ).store  # fmt: skip
+
+
+def test_raw_files_are_added_as_the_recipe_says(tmp_path):
+    first, second = table(tmp_path / "1.csv", 0, 300), table(tmp_path / "2.csv", 300, 420)
+    store = ingested(tmp_path / "a.zarr", first)
+    lines = second.read_text().splitlines()
+    # Columns are found by their names.
+    other_order = tmp_path / "3.csv"
+    other_order.write_text("\n".join(",".join(line.split(",")[::-1]) for line in lines) + "\n")
+    seen: list[Any] = []
+    added = append(tmp_path / "a.zarr", other_order, progress=lambda *told: seen.append(told))
+    assert (added.n_rows, added.store.n_rows, added.store.generation) == (120, 420, 2)
+    assert seen[-1] == ("appending", 120, 1.0)
+    assert added.memory.measured <= added.memory.projected
+    assert added.store.feature_names == store.feature_names
+    assert np.array_equal(added.store.read("row_id"), np.arange(420))
+    both = added.store.read("X"), added.store.read("y")
+    # Means are those of the rows that were ingested.
+    expected = ingested(tmp_path / "b.zarr", first, second)
+    known = np.arange(420) % 11 != 3
+    assert np.array_equal(both[0][known], expected.read("X")[known])
+    assert np.array_equal(both[1], expected.read("y"))
+    assert added.store.class_counts == expected.class_counts
+    assert not verify_store(added.store).damages
+    assert repr(added).startswith("<Appended: 120 rows to <Store")
+    assert "rows added" in added._repr_html_()
+
+
+def test_raw_files_that_do_not_fit_change_nothing(tmp_path):
+    path = tmp_path / "a.zarr"
+    ingested(path, table(tmp_path / "1.csv", 0, 50))
+    before = open_store(path)
+    other = table(tmp_path / "2.csv", 0, 50, carriers="ABZ")
+    with pytest.raises(OocTrainError, match="Z"):
+        append(path, other)
+    assert append(path, other, unseen="ignore").n_rows == 50
+    bad = tmp_path / "3.csv"
+    for text, said in (
+        ("dep,carrier,delay\n1,A,2\n", "late"),
+        (HEAD + "1,A,2,perhaps\n", "perhaps"),
+        (HEAD + "1,A,x,no\n", "x"),
+    ):
+        bad.write_text(text)
+        with pytest.raises(OocTrainError, match=said):
+            append(path, bad)
+        assert open_store(path).n_rows == before.n_rows + 50
+    written(tmp_path / "b.zarr", 20)
+    with pytest.raises(InvalidStore, match="no recipe"):
+        append(tmp_path / "b.zarr", bad)
+    with pytest.raises(CeilingExceeded):
+        append(path, bad, memory_ceiling="1MiB")
+
+
+def test_the_command_appends(tmp_path):
+    path = tmp_path / "a.zarr"
+    ingested(path, table(tmp_path / "1.csv", 0, 50))
+    more = table(tmp_path / "2.csv", 50, 90)
+    result = CliRunner().invoke(cli.app, ["append", str(path), str(more), "--quiet"])
+    assert result.exit_code == 0, result.output
+    assert result.stdout.startswith("40 rows added, 90 now | memory: ceiling ")
+    result = CliRunner().invoke(cli.app, ["append", str(path), str(more), "--json", "--quiet"])
+    found = json.loads(result.stdout)
+    assert (found["added"], found["n_rows"]) == (40, 130)
+    failed = CliRunner().invoke(cli.app, ["append", str(path), str(tmp_path / "no.csv")])
+    assert failed.exit_code == 1
+    assert "error: " in failed.stderr

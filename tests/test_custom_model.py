@@ -242,7 +242,9 @@ def test_a_run_names_its_loss_and_is_loaded_by_it(tmp_path, registered):
 def test_a_process_that_does_not_know_the_loss_says_what_to_import(tmp_path, registered):
     X, y = rows()
     train(CustomModel(loss=Expectile()), X, y=y, out=tmp_path / "a.run")
-    code = f"import ooc_train.runs.run_loading as runs; runs.load_fitted({str(tmp_path / 'a.run')!r})"
+    code = (
+        f"import ooc_train.runs.run_loading as runs; runs.load_fitted({str(tmp_path / 'a.run')!r})"
+    )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert done.returncode == 1
     assert "the loss 'expectile' is not one of squared" in done.stderr

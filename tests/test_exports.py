@@ -117,6 +117,7 @@ EXPORTED: list[str] = [
     "Training",
     "TweedieModel",
     "TweedieRegressor",
+    "append",
     "batch_schedule",
     "batches",
     "enet_path",

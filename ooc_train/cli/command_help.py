@@ -15,6 +15,7 @@ EXAMPLES: Mapping[str, tuple[str, ...]] = {
     "make-data": ("ooc-train make-data rows.zarr --rows 20M --features 100",),
     "rechunk": ("ooc-train rechunk rows.zarr smaller.zarr --chunk-rows 8192 --codec lz4",),
     "shuffle": ("ooc-train shuffle rows.zarr shuffled.zarr --random-state 0",),
+    "append": ("ooc-train append flights.zarr 'new/*.csv'",),
     "verify": ("ooc-train verify flights.zarr",),
     "demo": ("ooc-train demo",),
     "ingest": (

@@ -1,4 +1,4 @@
-"""Commands about stores: info, make-data, rechunk, shuffle, verify."""
+"""Commands about stores: info, make-data, rechunk, shuffle, append, verify."""
 
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Annotated, Any, Literal
@@ -7,7 +7,14 @@ import typer
 
 from ooc_train.cli.command import command
 from ooc_train.cli.describe import describe_run, describe_store, is_run, run_text, store_text
-from ooc_train.cli.options import STORE, MemoryCeiling, OutputOptions, Overwrite, StoreOptions
+from ooc_train.cli.options import (
+    STORE,
+    MemoryCeiling,
+    OutputOptions,
+    Overwrite,
+    RawFileOptions,
+    StoreOptions,
+)
 from ooc_train.cli.parsers import parsed, rows_of
 from ooc_train.cli.printing import count, print_json
 from ooc_train.core.text import printable
@@ -159,6 +166,42 @@ def shuffle(
         )
     size = f"{shuffled.n_rows:,} rows ({approximate_bytes(shuffled.total_bytes)})"
     _print_store(shuffled, f"{size} shuffled with seed {random_state}", memory, out, output)
+
+
+@command
+def append(
+    *,
+    store: Annotated[str, STORE],
+    files: Annotated[
+        list[str], typer.Argument(help="Raw files: CSV or Parquet, patterns or folders.")
+    ],
+    raw_files: RawFileOptions,
+    memory_ceiling: MemoryCeiling = None,
+    output: OutputOptions,
+) -> None:
+    """Add the rows of raw files to the end of a store, encoded as at ingest; all or none."""
+    notes: list[str] = []
+    with ConsoleBar(quiet=output.quiet) as bar:
+        from ooc_train.store.jobs.append import append as append_rows
+
+        added = append_rows(
+            store,
+            files,
+            unseen=raw_files.unseen,
+            delimiter=raw_files.delimiter,
+            encoding=raw_files.encoding,
+            memory_ceiling=Ceiling.of(memory_ceiling, whole_process=True),
+            progress=bar.progress,
+            warn=notes.append,
+        )
+    if output.as_json:
+        found = describe_store(added.store, 0)
+        print_json(found | {"added": added.n_rows, "memory": asdict(added.memory)})
+        return
+    rows = f"{count(added.n_rows, 'row')} added, {added.store.n_rows:,} now"
+    typer.echo(f"{rows} | memory: {added.memory}")
+    for note in notes:
+        typer.echo(printable(f"note: {note}"))
 
 
 @command

@@ -18,7 +18,7 @@ from ooc_train.core.sums import Block, nbytes
 from ooc_train.core.text import listed
 from ooc_train.core.threads import load_blas, one_blas_thread
 from ooc_train.errors import InvalidRun
-from ooc_train.inference.file_rows import FileRows, Path, RawRows, StoreRows, open_raw_rows
+from ooc_train.inference.file_rows import Path, StoreRows, open_raw_rows
 from ooc_train.inference.metrics import PIECE_ROWS, MetricSums
 from ooc_train.inference.outputs import BY_CLASS, Kind, Outputs
 from ooc_train.memory.budget import Budget
@@ -28,6 +28,7 @@ from ooc_train.runs.fitted import Fitted
 from ooc_train.runs.run_loading import as_fitted
 from ooc_train.store.dataset import Store
 from ooc_train.store.format.chunk_sizes import default_chunk_rows, default_shard_rows
+from ooc_train.store.jobs.raw_rows import FileRows, RawRows
 from ooc_train.store.writing.predictions import PredictionWriter
 from ooc_train.stream.classes import codes_of_labels
 from ooc_train.tables.features import Unseen

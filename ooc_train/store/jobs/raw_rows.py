@@ -1,0 +1,109 @@
+"""Rows of raw files as the recipe of a store or a model encodes them, block by block."""
+
+import warnings
+from collections.abc import Callable, Iterator
+from contextlib import closing
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ooc_train.core.prefetch import prefetched
+from ooc_train.memory.ceiling import Term
+from ooc_train.store.format.chunk_sizes import default_chunk_rows
+from ooc_train.tables.batches import Tables
+from ooc_train.tables.features import Unseen
+from ooc_train.tables.recipe import Recipe
+
+_BATCH_COPIES = 6
+"""Copies of a batch: of Arrow, of columns in float64, of records, and of the output."""
+
+
+@dataclass(frozen=True)
+class FileRows:
+    """A block of rows of a file or a store.
+
+    Attributes
+    ----------
+    ids : int64 array (rows,)
+        Ids of the rows, or their numbers.
+    X : array (rows, features)
+        The features.
+    y, weight : float64 array (rows,), or None
+        The target and the weights.
+    share : float
+        Share of all data that has been read, from 0 to 1.
+    """
+
+    ids: NDArray[np.int64]
+    X: NDArray[np.floating]
+    y: NDArray[np.float64] | None = None
+    weight: NDArray[np.float64] | None = None
+    share: float = 1.0
+
+
+@dataclass(frozen=True)
+class RawRows:
+    """The rows of raw files, as a recipe encodes them.
+
+    Attributes
+    ----------
+    tables : Tables
+        The raw files.
+    recipe : Recipe
+        Turns raw columns into features.
+    needs_y : bool
+        Whether the target and the weights are needed.
+    unseen : {"error", "other", "ignore"}, optional
+        Treatment of values that no training row had; None is that of the recipe.
+    warn : callable
+        Called after the last row with the precision that numbers lost in the type of the recipe.
+    """
+
+    tables: Tables
+    recipe: Recipe
+    needs_y: bool = False
+    unseen: Unseen | None = None
+    warn: Callable[[str], None] = warnings.warn
+
+    @property
+    def id_name(self) -> str:
+        """Name of the column of ids."""
+        return self.recipe.id_column or "row_id"
+
+    def terms(self, available: int) -> list[Term]:
+        """Return the memory of reading, by at most `available` bytes if that is possible."""
+        return self.tables.reading_memory.terms(self._batch_rows(available), _BATCH_COPIES)
+
+    def _batch_rows(self, available: int) -> int:
+        reading = self.tables.reading_memory
+
+        def held(rows: int) -> int:
+            return sum(term.bytes for term in reading.terms(rows, _BATCH_COPIES))
+
+        return reading.batch_rows(available, held)
+
+    def blocks(self, available: int) -> Iterator[FileRows]:
+        """Yield the rows in the order of the files, within the memory of `terms`."""
+        encoder = self.recipe.encoder(needs_y=self.needs_y, unseen=self.unseen)
+        step = default_chunk_rows(self.recipe.n_features, self.recipe.dtype)
+        fields = encoder.dtype.names or ()
+        with closing(
+            prefetched(self.tables.pieces(encoder.types, self._batch_rows(available)))
+        ) as pieces:
+            for piece in pieces:
+                records = encoder.encode(piece)
+                for start in range(0, len(records), step):
+                    part = records[start : start + step]
+                    yield FileRows(
+                        part["id"] if "id" in fields else part["row"],
+                        self.recipe.expand(part),
+                        part["y"] if "y" in fields else None,
+                        part["weight"] if "weight" in fields else None,
+                        piece.share,
+                    )
+        for loss in encoder.rounding.losses():
+            self.warn(
+                f"{loss}, as the recipe has it: numbers that differ may have become the same; "
+                "ingest rows with --dtype float64"
+            )
