@@ -47,8 +47,8 @@ def require_in_order(notebook):
     assert "error" not in {output.output_type for output in outputs(notebook)}
 
 
-def test_there_are_six_and_readme_lists_them():
-    assert [path.name[:2] for path in NOTEBOOKS] == ["1_", "2_", "3_", "4_", "5_", "6_"]
+def test_there_are_seven_and_readme_lists_them():
+    assert [path.name[:2] for path in NOTEBOOKS] == ["1_", "2_", "3_", "4_", "5_", "6_", "7_"]
     readme = (ROOT / "README.md").read_text(encoding="utf-8")
     assert all(f"notebooks/{path.name}" in readme for path in NOTEBOOKS)
 

@@ -478,6 +478,9 @@ def test_groups_that_cannot_be_used():
     model = ooc_train.LinearRegression().fit(X, y)
     with pytest.raises(ValueError, match="two groups or more"):
         model.summary(X, y, errors="cluster", groups=np.zeros(400))
+    few = model.summary(X, y, errors="cluster", groups=np.arange(400) % 4)
+    assert few.notes[0].startswith("4 groups are no more than the 4 coefficients")
+    assert not model.summary(X, y, errors="cluster", groups=np.arange(400) % 5).notes
     found = row_groups(inputs, 0)
     with pytest.raises(ValueError, match="which no row had a pass before"):
         found.of_block(next(Cut(X + 1, y[:, None]).reader().run([0], {})))

@@ -275,8 +275,13 @@ def _summarised(
         )
     if fitted.loss.kind == "rowwise":
         notes.append(f"coefficients are relative to the class {fitted.classes[0]}")
-    groups = reduction.groups
-    degrees = np.inf
+    groups, degrees = reduction.groups, np.inf
+    n_coefficients = max(each.coef.size for each in found)
+    if groups is not None and groups.n_groups <= n_coefficients:
+        notes.append(
+            f"{groups.n_groups:,} groups are no more than the {n_coefficients:,} coefficients: "
+            "tests of single coefficients stand, those of all of them together do not"
+        )
     if isinstance(fitted.loss, Squared):
         degrees = min(each.n_left for each in found) if groups is None else groups.n_groups - 1.0
     return CoefficientSummary(
