@@ -129,6 +129,7 @@ def test_what_cannot_be_averaged_is_refused():
     np.testing.assert_allclose(lines[-1].get_ydata(), found.averages[0][:, 0])
 
 
+@pytest.mark.slow
 def test_the_command_shows_curves(tmp_path):
     X, z, _ = data()
     store = write_store(tmp_path / "a.zarr", X, z, feature_names=("a", "<b>", "c", "d"))

@@ -156,7 +156,14 @@ def test_residuals_are_those_of_all_rows_at_once(outputs):
     with pytest.raises(ValueError, match="kind='other'"):
         residuals.plot("other")
     assert "mean absolute error" in residuals.plot().get_title(loc="left")
-    assert residuals.plot("predicted").get_ylabel() == "mean of y"
+    axes = residuals.plot("predicted")
+    assert axes.get_ylabel() == "mean of y"
+    dots = axes.collections[0]
+    assert 2 < len(dots.get_offsets()) <= 30
+    x, y_mean = np.asarray(dots.get_offsets()).T
+    assert (np.diff(x) > 0).all()
+    assert y_mean.min() >= y[:, 0].min()
+    assert y_mean.max() <= y[:, 0].max()
     assert "<table>" in residuals._repr_html_()
     assert repr(residuals).startswith("<ResidualMetrics: mean absolute error 0.")
     json.dumps(residuals.to_json())
@@ -253,6 +260,7 @@ def test_groups_hold_no_more_than_their_terms():
         evaluate(model, X, y=y, by=group, memory_ceiling="30MiB")
 
 
+@pytest.mark.slow
 def test_the_command_shows_groups_and_writes_a_page(tmp_path):
     X, z, _ = data()
     X[:, 2] = np.arange(len(X)) % 4

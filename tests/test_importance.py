@@ -202,6 +202,7 @@ def test_importances_show_themselves():
     assert found.plot().get_yticklabels()[0].get_text() == "feature 0"
 
 
+@pytest.mark.slow
 def test_the_command_prints_and_writes_what_python_finds(tmp_path):
     X, z, _ = data()
     store = write_store(tmp_path / "a.zarr", X, z, feature_names=("a", "<b>", "c", "d"))

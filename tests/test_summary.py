@@ -531,6 +531,7 @@ def test_other_rows_than_those_of_the_fit_are_refused():
             model.summary(X, y, **{name: bad})
 
 
+@pytest.mark.slow
 def test_the_command_prints_and_writes_what_python_finds(tmp_path):
     X, y, *_ = data()
     X[:, 0] = np.round(X[:, 0])

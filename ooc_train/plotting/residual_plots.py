@@ -8,7 +8,8 @@ from ooc_train.plotting.style import COLORS, INK, styled_axes, titled
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-_BARS = 60
+_BARS, _DOTS = 60, 30
+"""Bins of equal width: of residuals, and of predictions."""
 
 
 def residuals(found: Residuals, ax: "Axes | None" = None, *, output: int = 0) -> "Axes":
@@ -37,7 +38,7 @@ def residuals(found: Residuals, ax: "Axes | None" = None, *, output: int = 0) ->
 
 
 def predicted(found: Residuals, ax: "Axes | None" = None, *, output: int = 0) -> "Axes":
-    """Draw the mean of y over the mean prediction, in bins of predictions; dots by weight.
+    """Draw the mean of y over the mean prediction, in bins of equal width; dots by weight.
 
     Parameters
     ----------
@@ -51,6 +52,12 @@ def predicted(found: Residuals, ax: "Axes | None" = None, *, output: int = 0) ->
     # Bins of next to no rows would set the limits of the axes.
     is_shown = weight >= 1e-4 * weight.sum()
     x, y, weight = x[is_shown], y[is_shown], weight[is_shown]
+    # Bins are narrow near the middle of the predictions, where each would hold a few rows.
+    bins = np.searchsorted(np.linspace(x.min(), x.max(), _DOTS + 1)[1:-1], x, side="right")
+    total = np.bincount(bins, weight)
+    is_taken = total > 0
+    x, y = (np.bincount(bins, weight * each)[is_taken] / total[is_taken] for each in (x, y))
+    weight = total[is_taken]
     ends = [min(x.min(), y.min()), max(x.max(), y.max())]
     ax.plot(ends, ends, color=INK, lw=0.8, ls=":")
     ax.scatter(x, y, 4 + 80 * np.sqrt(weight / weight.max()), color=COLORS[0], alpha=0.6, lw=0)
