@@ -1,6 +1,7 @@
 """Rows added to a store: all or none, for readers of before and after, whatever happens."""
 
 import contextlib
+import errno
 import json
 import os
 import signal
@@ -42,6 +43,12 @@ def written(path, rows, **settings):
 def add(writer, start, stop):
     rows = slice(start, stop)
     writer.write(X[rows], Y[rows], WEIGHT[rows], np.arange(start, stop))
+
+
+def grow(path, start, stop):
+    with StoreAppender(path) as appender:
+        add(appender, start, stop)
+        return appender.commit()
 
 
 def assert_has(path, rows):
@@ -158,21 +165,17 @@ def test_a_crash_between_any_two_renames_leaves_the_rows_of_before(tmp_path, mon
     assert len(done) == step
     assert open_store(path).n_rows == rows
     assert np.array_equal(open_store(path).read("X"), X[:rows])
-    with StoreAppender(path) as appender:
-        add(appender, appender.store.n_rows, 230)
-        appender.commit()
+    grow(path, rows, 230)
     assert_has(path, 230)
 
 
 _KILLED = """
 import sys
-from tests.test_append import StoreAppender, add
+from tests.test_append import grow
 path, start = sys.argv[1], int(sys.argv[2])
 print("go", flush=True)
 for stop in range(start + 1, 500):
-    with StoreAppender(path) as appender:
-        add(appender, stop - 1, stop)
-        appender.commit()
+    grow(path, stop - 1, stop)
     print(stop, flush=True)
 """
 
@@ -196,10 +199,40 @@ def test_a_killed_process_loses_no_row_that_was_committed(tmp_path):
         rows = now
         assert np.array_equal(open_store(path).read("X"), X[:rows])
     assert rows > 20
-    with StoreAppender(path) as appender:
-        add(appender, rows, rows + 1)
-        appender.commit()
+    grow(path, rows, rows + 1)
     assert_has(path, rows + 1)
+
+
+def test_what_a_killed_process_left_is_removed(tmp_path):
+    path = tmp_path / "a.zarr"
+    written(path, 90)
+    left = [path / "X/c/2/0.77.tmp", path / "X/c/7/0", path / "y/c/2.77.tmp", path / "y/c/7"]
+    for file in left:
+        file.parent.mkdir(exist_ok=True)
+        file.write_bytes(b"half")
+    (path / "X/c/7/0.77.tmp").write_bytes(b"half")
+    assert np.array_equal(open_store(path).read("X"), X[:90])
+    grow(path, 90, 91)
+    assert not any(file.exists() for file in left)
+    assert not (path / "X/c/7").exists()
+    assert_has(path, 91)
+
+
+@pytest.mark.parametrize("what", ["_write_all", "sync_file"])
+def test_a_full_disk_leaves_the_store_as_it_was(tmp_path, monkeypatch, what):
+    path, module = tmp_path / "a.zarr", "shard_writer" if what == "_write_all" else "appender"
+    written(path, 90)
+
+    def full(*arguments):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    with monkeypatch.context() as patch:
+        patch.setattr(f"ooc_train.store.writing.{module}.{what}", full)
+        with pytest.raises(OSError, match="the disk is full"):
+            grow(path, 90, 170)
+    assert np.array_equal(open_store(path).read("X"), X[:90])
+    grow(path, 90, 120)
+    assert_has(path, 120)
 
 
 def test_one_process_at_a_time_appends(tmp_path):
@@ -207,9 +240,7 @@ def test_one_process_at_a_time_appends(tmp_path):
     written(path, 20)
     with StoreAppender(path), pytest.raises(BlockingIOError, match="another process is adding"):
         StoreAppender(path)
-    with StoreAppender(path) as appender:
-        add(appender, 20, 21)
-        appender.commit()
+    grow(path, 20, 21)
     assert_has(path, 21)
 
 

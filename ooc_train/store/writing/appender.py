@@ -34,7 +34,7 @@ from ooc_train.store.opening.manifests import FORMAT_VERSION
 from ooc_train.store.opening.opener import open_store
 from ooc_train.store.reading.chunks import ChunkReader
 from ooc_train.store.writing.checked_rows import CheckedRows
-from ooc_train.store.writing.rows import BackgroundRowWriter
+from ooc_train.store.writing.rows import BackgroundRowWriter, RowWriter
 
 
 class StoreAppender(CheckedRows):
@@ -84,10 +84,17 @@ class StoreAppender(CheckedRows):
             self._layouts = dict(_layouts(store))
             for layout in self._layouts.values():
                 _remove_leftovers(layout, store.n_rows)
+            first_shard = store.n_rows // store.X.shard_rows
             for role, layout in self._layouts.items():
-                self._arrays[role] = self._resumed(layout)
+                self._arrays[role] = BackgroundRowWriter(layout, self._syncing, first_shard)
         except BaseException:
             os.close(self._folder)
+            raise
+        try:
+            for array in self._arrays.values():
+                self._resume(array)
+        except BaseException:
+            self.discard()
             raise
 
     @property
@@ -100,20 +107,15 @@ class StoreAppender(CheckedRows):
         """Whether rows can be added."""
         return self._open
 
-    def _resumed(self, layout: ArrayLayout) -> BackgroundRowWriter:
-        """Return the writer of an array, which has the rows of the last shard if it is not full."""
-        shard, stop = divmod(self.store.n_rows, layout.shard_rows)
-        writer = BackgroundRowWriter(layout, self._syncing, shard)
-        if not stop:
-            return writer
-        reader, row = ChunkReader(layout), shard * layout.shard_rows
-        while row < self.store.n_rows:
-            end = min(row + layout.chunk_rows, self.store.n_rows)
-            reader.read_rows(row, end, writer.chunk[: end - row])
+    def _resume(self, array: RowWriter) -> None:
+        """Write the rows of the last shard, if it is not full, to the shard that replaces it."""
+        layout, stop = array.layout, self.store.n_rows
+        reader = ChunkReader(layout)
+        for row in range(stop // layout.shard_rows * layout.shard_rows, stop, layout.chunk_rows):
+            end = min(row + layout.chunk_rows, stop)
+            reader.read_rows(row, end, array.chunk[: end - row])
             if end - row == layout.chunk_rows:
-                writer.flush(layout.chunk_rows)
-            row = end
-        return writer
+                array.flush(layout.chunk_rows)
 
     def commit(self) -> Store:
         """Write the remaining rows, let them count, and open the store.
