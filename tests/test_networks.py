@@ -499,3 +499,12 @@ def test_an_error_of_a_shared_batch_is_raised_once_and_no_thread_is_left():
         ):
             learn(Block(X, CLASSES[:, None].astype(float), None), np.arange(len(X)))
         assert threading.active_count() == before
+
+
+def test_early_stopping_keeps_a_tenth_of_the_rows_out():
+    made = MLPClassifier((8,), early_stopping=True, random_state=0, max_iter=300)
+    made.fit(DIGITS, CLASSES)
+    assert any("64 of 640 rows are kept out" in note for note in made.report_.notes)
+    assert made.report_.validation_loss is not None
+    with_rows = made.set_params(max_iter=20).fit(DIGITS, CLASSES, X_val=DIGITS, y_val=CLASSES)
+    assert not any("are kept out" in note for note in with_rows.report_.notes)

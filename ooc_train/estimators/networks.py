@@ -13,7 +13,7 @@ from ooc_train.estimators.classification import ProbabilisticClassifier
 from ooc_train.estimators.estimator import Estimator
 from ooc_train.estimators.regression import Regressor
 from ooc_train.estimators.shared_parameters import TrainingParameters, estimator_of
-from ooc_train.estimators.validation import Rows
+from ooc_train.estimators.validation import EARLY_STOPPING, Rows, with_validation_share
 from ooc_train.models.network import Layers
 from ooc_train.models.network_models import MLPClassifierModel, MLPRegressorModel
 from ooc_train.models.network_predictor import NetworkPredictor
@@ -46,6 +46,7 @@ NETWORK_RATES: Mapping[str, Setting] = MappingProxyType(
         "beta_1": Setting(_SHARE, 'Of `solver="adam"`: decay of the running mean of the gradient.'),
         "beta_2": Setting(_SHARE, "Decay of the running mean of its square."),
         "epsilon": Setting(Number(above=0.0), "Added to the root of the mean square."),
+        "early_stopping": EARLY_STOPPING,
     }
 )
 """What is declared of the parameters that become `solver` and `learning_rate`."""
@@ -109,7 +110,7 @@ class _Network(Estimator, TrainingParameters):
                     f"'invscaling', and this is learning_rate={shown(rate)}; leave one of them out"
                 )
             parameters["learning_rate"] = first
-        return parameters
+        return with_validation_share(parameters, validation)
 
     def _keep_layers(self, fitted: Fitted, report: Report, *, flat: bool) -> None:
         """Set the fitted attributes that classifiers and regressors share."""

@@ -9,7 +9,7 @@ from ooc_train.core.named_classes import plain
 from ooc_train.core.schema import shown
 from ooc_train.core.settings import Flag, Number, Setting, defaults_of, settings_of
 from ooc_train.estimators.estimator import Estimator
-from ooc_train.estimators.validation import Rows
+from ooc_train.estimators.validation import EARLY_STOPPING, Rows, with_validation_share
 from ooc_train.solvers.training_settings import Training
 
 STOCHASTIC_RATES: Mapping[str, Setting] = MappingProxyType(
@@ -34,17 +34,10 @@ STOCHASTIC_RATES: Mapping[str, Setting] = MappingProxyType(
             "Epochs end once five in a row lowered the mean objective by less than this. None is "
             "scikit-learn's: all `max_iter` epochs.",
         ),
-        "early_stopping": Setting(
-            settings_of(Training)["early_stopping"].constraint,
-            "Whether validation rows end a run, as of `EarlyStopping`. Without `X_val` and "
-            "`validation_fraction`, a tenth of the rows is kept out for it.",
-        ),
+        "early_stopping": EARLY_STOPPING,
     }
 )
 """Declarations of parameters that become `learning_rate`, or accept more values than elsewhere."""
-
-_EARLY_STOPPING_FRACTION = 0.1
-"""Share of the rows that early stopping keeps out where no validation rows are passed."""
 
 _LEAST_ADAPTIVE = 1e-6
 """The rate from which on scikit-learn's "adaptive" is not lowered any more."""
@@ -98,10 +91,7 @@ class StochasticRates(Estimator):
             parameters["learning_rate"] = f"{rate}:{','.join(settings)}"
         if parameters["tol"] is None:
             parameters["tol"] = 0.0
-        no_rows = validation[0] is None and parameters["validation_fraction"] is None
-        if parameters["early_stopping"] and no_rows:
-            parameters["validation_fraction"] = _EARLY_STOPPING_FRACTION
-        return parameters
+        return with_validation_share(parameters, validation)
 
 
 def _unused(name: str, value: float, words: str, rate: Any) -> ValueError:

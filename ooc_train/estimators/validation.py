@@ -12,10 +12,12 @@ from sklearn.utils import check_array, check_consistent_length, check_random_sta
 from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import column_or_1d, validate_data
 
+from ooc_train.core.settings import Setting, settings_of
 from ooc_train.core.sums import Array
 from ooc_train.estimators.fit_callbacks import CallbackSupport
 from ooc_train.memory.ceiling import Ceiling
 from ooc_train.models.model import Model
+from ooc_train.solvers.training_settings import Training
 from ooc_train.stream.array_inputs import dense
 from ooc_train.stream.feature_names import column_order, require_row_shape
 from ooc_train.stream.input_data import Inputs
@@ -31,6 +33,24 @@ Rows = tuple[Any, Any, Any]
 """X, y and sample_weight as `fit` takes them; None for what was not passed."""
 
 NO_ROWS: Rows = (None, None, None)
+
+_EARLY_STOPPING_FRACTION = 0.1
+"""Share of the rows that early stopping keeps out where no validation rows are passed."""
+
+EARLY_STOPPING = Setting(
+    settings_of(Training)["early_stopping"].constraint,
+    "Whether validation rows end a run, as of `EarlyStopping`. Without `X_val` and "
+    "`validation_fraction`, a tenth of the rows is kept out for it.",
+)
+"""What is declared of the parameter by estimators that keep rows out, as scikit-learn's do."""
+
+
+def with_validation_share(parameters: dict[str, Any], validation: Rows) -> dict[str, Any]:
+    """Return parameters that keep rows out of training, if early stopping has none else."""
+    no_rows = validation[0] is None and parameters["validation_fraction"] is None
+    if parameters["early_stopping"] and no_rows:
+        return parameters | {"validation_fraction": _EARLY_STOPPING_FRACTION}
+    return parameters
 
 
 @dataclass(frozen=True, eq=False)
