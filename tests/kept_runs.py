@@ -5,7 +5,7 @@ from typing import Any
 
 from numpy.testing import assert_array_equal
 
-from ooc_train import LinearSVCModel, LogisticModel, MLPClassifierModel
+from ooc_train import LinearSVCModel, LogisticModel, MLPClassifierModel, TorchModule
 from ooc_train.core import partitions
 from ooc_train.stream import passes, sources
 
@@ -36,6 +36,18 @@ RUNS: dict[str, tuple[Any, dict[str, Any]]] = {
     "network by lbfgs": (MLP, {"solver": "lbfgs", "max_iter": 12}),
     "dropout": (replace(MLP, dropout=0.3), {"solver": "adam"} | BATCHES),
 }
+
+
+def _network() -> Any:
+    import torch
+
+    return torch.nn.Sequential(torch.nn.Linear(6, 8), torch.nn.Dropout(0.2), torch.nn.Linear(8, 2))
+
+
+def torch_run() -> tuple[Any, dict[str, Any]]:
+    """A module of PyTorch, with an optimizer and a scheduler that have states."""
+    schedule: dict[str, Any] = {"scheduler": "StepLR", "scheduler_parameters": {"step_size": 2}}
+    return TorchModule(_network, classifier=True, optimizer="AdamW", **schedule), BATCHES
 
 
 def cut_small(monkeypatch: Any) -> None:

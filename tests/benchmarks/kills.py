@@ -1,0 +1,259 @@
+"""Kills at random moments: what goes on afterwards ends with the bits of a job that ran unbroken.
+
+``python -m tests.benchmarks.kills [--kills 1000] [--seed S] [--only NAME ...]`` ends with 1 where
+bits differ or something is left behind. Jobs are training by every solver and optimizer, `ingest`
+and `shuffle`. A run is killed, goes on with other workers under another ceiling, and is killed
+again, up to three times; then it ends. Checkpoints are written after every task, and passes over
+small stores are cut into many.
+``--cost`` measures what a checkpoint of each pass costs, as a share of the run.
+"""
+
+import argparse
+import os
+import random
+import shutil
+import sys
+import tempfile
+import time
+import warnings
+from collections import Counter
+from collections.abc import Callable
+from contextlib import ExitStack
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ooc_train import (
+    Checkpoint,
+    LocalCluster,
+    LogisticModel,
+    Training,
+    ingest,
+    make_data,
+    open_store,
+    shuffle_store,
+    train,
+)
+from ooc_train.core.temporary_folders import remove_dead_folders
+from ooc_train.runs.run_loading import load_fitted
+from tests.benchmarks.tools import Figure, interleave, table, verdict
+from tests.kept_runs import RUNS, cut_small, torch_run
+from tests.killing import run_forked
+
+_MOST_KILLS = 3
+_ROWS, _COLUMNS, _CHUNK_ROWS = 360, 6, 40
+_RESOURCES: tuple[tuple[int, str | None], ...] = (
+    *((0, None), (0, None), (0, "1GiB"), (0, "2GiB")),
+    *((1, "2GiB"), (2, None)),
+)
+"""Workers, 0 for threads of the process, and memory ceilings."""
+
+Place = Callable[[Any, str, Any], None]
+
+
+class _Setting:
+    """Sets attributes for the life of a process, as pytest's `monkeypatch` does for a test."""
+
+    setattr = staticmethod(setattr)
+
+
+def _quiet() -> None:
+    """Let a fork say nothing but errors, and remove what killed processes left, as commands do."""
+    warnings.simplefilter("ignore")
+    remove_dead_folders()
+
+
+def train_once(name: str, store: str, folder: str, workers: int, ceiling: str | None) -> None:
+    """Train to the end, from the last checkpoint in a folder if there is one."""
+    _quiet()
+    cut_small(_Setting)
+    model, settings = torch_run() if name == "torch" else RUNS[name]
+    out = os.path.join(folder, "run")
+    with ExitStack() as stack:
+        client = None
+        if workers:
+            cluster = stack.enter_context(
+                LocalCluster(
+                    n_workers=workers, memory_ceiling=ceiling, dashboard_address="127.0.0.1:0"
+                )
+            )
+            client = stack.enter_context(cluster.get_client())
+        train(
+            model,
+            store,
+            Training(**settings | {"random_state": 5}),
+            out=out,
+            client=client,
+            memory_ceiling=None if workers else ceiling,
+            checkpoint=Checkpoint(f"{out}.checkpoint", 0, resume=True),
+        )
+
+
+def trained(folder: str) -> Any:
+    """Return what has to be the same of a run, and fail if more than the run is left."""
+    assert sorted(os.listdir(folder)) == ["run", "run.checkpoint"], os.listdir(folder)
+    kept = os.listdir(os.path.join(folder, "run.checkpoint"))
+    assert len(kept) <= 2, kept
+    assert all(name.isdecimal() for name in kept), kept
+    fitted = load_fitted(os.path.join(folder, "run"))
+    steps = [
+        {key: value for key, value in step.items() if key not in ("seconds", "profile")}
+        for step in fitted.report["history"]
+    ]
+    arrays = fitted.predictor.arrays
+    return {name: array.tobytes() for name, array in arrays.items()}, steps
+
+
+def store_once(job: Callable[..., Any], folder: str, *_: Any) -> None:
+    """Write the store of a folder anew, over what a killed job left there."""
+    _quiet()
+    job(os.path.join(folder, "a.zarr"))
+
+
+def stored(folder: str) -> Any:
+    """Return the rows of the store in a folder, and fail if more than the store is left."""
+    assert os.listdir(folder) == ["a.zarr"], os.listdir(folder)
+    store = open_store(os.path.join(folder, "a.zarr"))
+    return store.read("X").tobytes(), store.read("y").tobytes()
+
+
+class Case:
+    """A job, and what an unbroken one leaves.
+
+    Parameters
+    ----------
+    once : function of (folder, workers, ceiling)
+        Runs the job, or goes on with it.
+    read : function of a folder
+        Returns what has to be the same, and fails if more is there.
+    """
+
+    def __init__(self, name: str, once: Callable[..., None], read: Callable[[str], Any]) -> None:
+        self.name, self._once, self._read = name, once, read
+        self._due: Any = None
+        self._seconds: dict[Any, float] = {}
+
+    def kill(self, rng: random.Random, most: int) -> int:
+        """Kill the job up to `most` times, end it, and compare; return how often it was killed."""
+        with tempfile.TemporaryDirectory() as unbroken:
+            if self._due is None:
+                started = time.perf_counter()
+                run_forked(self._once, unbroken, *_RESOURCES[0])
+                self._seconds[_RESOURCES[0]] = time.perf_counter() - started
+                self._due = self._read(unbroken)
+        kills = 0
+        with tempfile.TemporaryDirectory() as folder:
+            for _ in range(rng.randint(1, most)):
+                resources = rng.choice(_RESOURCES)
+                # A cluster takes about two seconds to start.
+                usual = self._seconds[_RESOURCES[0]] + 2.0 * bool(resources[0])
+                after = rng.uniform(0.0, 0.9 * usual)
+                if not run_forked(self._once, folder, *resources, kill_after=after):
+                    break
+                kills += 1
+            run_forked(self._once, folder, *rng.choice(_RESOURCES))
+            assert self._read(folder) == self._due, f"{self.name}: other bits after {kills} kills"
+        return kills
+
+
+def cases(folder: Path) -> dict[str, Case]:
+    """Return all cases, whose data are in a folder."""
+    store = str(folder / "rows.zarr")
+    rng = np.random.default_rng(0)
+    X = rng.normal(size=(4_000, 5)).round(4)
+    y = np.arange(len(X)) % 2
+    lines = [",".join(map(str, (*row, label))) for row, label in zip(X, y, strict=True)]
+    (folder / "rows.csv").write_text("a,b,c,d,e,y\n" + "\n".join(lines) + "\n")
+
+    def made() -> None:
+        make_data(store, rows=_ROWS, features=_COLUMNS, chunk_rows=_CHUNK_ROWS, random_state=0)
+        make_data(folder / "long.zarr", rows=60_000, features=20, random_state=0)
+
+    run_forked(made)
+    found = {
+        name: Case(name, partial(train_once, name, store), trained) for name in (*RUNS, "torch")
+    }
+    ingesting = partial(
+        ingest, str(folder / "rows.csv"), target="y", random_state=3, overwrite=True
+    )
+    long = str(folder / "long.zarr")
+    shuffling = partial(shuffle_store, long, random_state=3, overwrite=True)
+    found["ingest"] = Case("ingest", partial(store_once, ingesting), stored)
+    found["shuffle"] = Case("shuffle", partial(store_once, shuffling), stored)
+    return found
+
+
+def run_cost(rows: str, rounds: int) -> int:
+    """Measure runs with a checkpoint of each pass beside runs without; return the exit status."""
+    with tempfile.TemporaryDirectory(dir=os.environ.get("TMPDIR", "/var/tmp")) as folder:
+        store = os.path.join(folder, "rows.zarr")
+        make_data(store, rows=int(float(rows.replace("M", "e6"))), features=100, random_state=0)
+        trainings = {
+            "full batch": Training(solver="lbfgs", max_iter=10, tol=1e-14),
+            "batches of 256": Training(batch_size=256, max_iter=4, tol=0.0, random_state=0),
+        }
+
+        def seconds(training: Training, *, keeps: bool) -> float:
+            place = os.path.join(folder, "a.checkpoint")
+            shutil.rmtree(place, ignore_errors=True)
+            started = time.perf_counter()
+            checkpoint = Checkpoint(place, 0) if keeps else None
+            train(LogisticModel(), store, training, client=client, checkpoint=checkpoint)
+            return time.perf_counter() - started
+
+        missed = 0
+        with LocalCluster(n_workers=2) as cluster, cluster.get_client() as client:
+            for name, training in trainings.items():
+                taken = interleave(
+                    {
+                        "without": partial(seconds, training, keeps=False),
+                        "with": partial(seconds, training, keeps=True),
+                    },
+                    rounds,
+                )
+                ratio = Figure.of(np.array(taken["without"]) / np.array(taken["with"]))
+                print(verdict(f"{name}: speed with checkpoints over speed without", ratio, 0.99))
+                missed += ratio.median < 0.99
+    return 1 if missed else 0
+
+
+def main() -> int:
+    """Kill jobs in turn, and print how often each was killed."""
+    parser = argparse.ArgumentParser(
+        prog="python -m tests.benchmarks.kills",
+        description=__doc__.splitlines()[0] if __doc__ else None,
+    )
+    parser.add_argument("--kills", type=int, default=1_000, help="in all (%(default)s)")
+    parser.add_argument("--seed", type=int, default=0, help="of the moments (%(default)s)")
+    parser.add_argument("--only", action="append", metavar="NAME", help="one job, or several")
+    parser.add_argument("--cost", action="store_true", help="measure the cost of checkpoints")
+    parser.add_argument("--rows", default="10M", help="of the store of --cost (%(default)s)")
+    parser.add_argument("--rounds", type=int, default=5, help="of --cost (%(default)s)")
+    options = parser.parse_args()
+    if options.cost:
+        return run_cost(options.rows, options.rounds)
+    rng, counts, bad = random.Random(options.seed), Counter[str](), []
+    with tempfile.TemporaryDirectory() as folder:
+        found = cases(Path(folder))
+        if unknown := set(options.only or ()) - found.keys():
+            parser.error(f"no job {', '.join(sorted(unknown))}; there are {', '.join(found)}")
+        names = list(options.only or found)
+        rng.shuffle(names)
+        turn = 0
+        while counts.total() < options.kills:
+            name = names[turn % len(names)]
+            turn += 1
+            try:
+                counts[name] += found[name].kill(rng, _MOST_KILLS)
+            except AssertionError as error:
+                bad.append(f"{name}, seed {options.seed}, turn {turn}: {error}")
+                print(bad[-1], file=sys.stderr, flush=True)
+    print(table(("job", "kills"), [(name, str(n)) for name, n in sorted(counts.items())]))
+    print(f"{counts.total():,} kills in {turn:,} jobs, {len(bad)} of which ended otherwise")
+    return 1 if bad else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
