@@ -58,6 +58,17 @@ def cut_small(monkeypatch: Any) -> None:
     monkeypatch.setattr(passes, "_SEGMENT_SECONDS", 0.0)
 
 
+class _Setting:
+    """Sets attributes for the life of a process, as pytest's `monkeypatch` does for a test."""
+
+    setattr = staticmethod(setattr)
+
+
+def cut_small_for_good() -> None:
+    """Cut passes small in this process; a driver and its workers have to agree."""
+    cut_small(_Setting)
+
+
 def require_same(one, other):
     """Two fitted models and reports are those of the same run."""
     for name, array in one[0].predictor.arrays.items():

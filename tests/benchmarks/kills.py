@@ -39,7 +39,7 @@ from ooc_train import (
 from ooc_train.core.temporary_folders import remove_dead_folders
 from ooc_train.runs.run_loading import load_fitted
 from tests.benchmarks.tools import Figure, interleave, table, verdict
-from tests.kept_runs import RUNS, cut_small, torch_run
+from tests.kept_runs import RUNS, cut_small_for_good, torch_run
 from tests.killing import run_forked
 
 _MOST_KILLS = 3
@@ -49,14 +49,6 @@ _RESOURCES: tuple[tuple[int, str | None], ...] = (
     *((1, "2GiB"), (2, None)),
 )
 """Workers, 0 for threads of the process, and memory ceilings."""
-
-Place = Callable[[Any, str, Any], None]
-
-
-class _Setting:
-    """Sets attributes for the life of a process, as pytest's `monkeypatch` does for a test."""
-
-    setattr = staticmethod(setattr)
 
 
 def _quiet() -> None:
@@ -68,7 +60,7 @@ def _quiet() -> None:
 def train_once(name: str, store: str, folder: str, workers: int, ceiling: str | None) -> None:
     """Train to the end, from the last checkpoint in a folder if there is one."""
     _quiet()
-    cut_small(_Setting)
+    cut_small_for_good()
     model, settings = torch_run() if name == "torch" else RUNS[name]
     out = os.path.join(folder, "run")
     with ExitStack() as stack:
@@ -80,6 +72,7 @@ def train_once(name: str, store: str, folder: str, workers: int, ceiling: str | 
                 )
             )
             client = stack.enter_context(cluster.get_client())
+            client.run(cut_small_for_good)
         train(
             model,
             store,
@@ -195,25 +188,28 @@ def run_cost(rows: str, rounds: int) -> int:
             "batches of 256": Training(batch_size=256, max_iter=4, tol=0.0, random_state=0),
         }
 
-        def seconds(training: Training, *, keeps: bool) -> float:
+        def seconds(training: Training, every: float | None) -> float:
             place = os.path.join(folder, "a.checkpoint")
             shutil.rmtree(place, ignore_errors=True)
             started = time.perf_counter()
-            checkpoint = Checkpoint(place, 0) if keeps else None
+            checkpoint = None if every is None else Checkpoint(place, every)
             train(LogisticModel(), store, training, client=client, checkpoint=checkpoint)
             return time.perf_counter() - started
 
         missed = 0
         with LocalCluster(n_workers=2) as cluster, cluster.get_client() as client:
             for name, training in trainings.items():
+                _, run = train(LogisticModel(), store, training, client=client)
+                a_pass = run.seconds / run.passes
                 taken = interleave(
                     {
-                        "without": partial(seconds, training, keeps=False),
-                        "with": partial(seconds, training, keeps=True),
+                        "without": partial(seconds, training, None),
+                        "with": partial(seconds, training, a_pass),
                     },
                     rounds,
                 )
                 ratio = Figure.of(np.array(taken["without"]) / np.array(taken["with"]))
+                name = f"{name}, a pass of {a_pass:.2g} s"
                 print(verdict(f"{name}: speed with checkpoints over speed without", ratio, 0.99))
                 missed += ratio.median < 0.99
     return 1 if missed else 0
