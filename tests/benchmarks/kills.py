@@ -201,6 +201,7 @@ def run_cost(rows: str, rounds: int) -> int:
     ):
         store, place = os.path.join(folder, "rows.zarr"), os.path.join(folder, "a.checkpoint")
         make_data(store, rows=int(float(rows.replace("M", "e6"))), features=100, random_state=0)
+        os.sync()  # or the first checkpoints wait until the store is on the disk
         for name, training in {
             "full batch": Training(solver="lbfgs", max_iter=10, tol=1e-14),
             "batches of 256": Training(batch_size=256, max_iter=4, tol=0.0, random_state=0),
