@@ -77,7 +77,9 @@ class NonFiniteData(OocTrainError, ValueError):
     """NaN or infinity in X, y or sample_weight."""
 
 
-class CeilingExceeded(OocTrainError, MemoryError):
+# MemoryError first, which makes its objects by a function of its own: tblib, by which distributed
+# brings errors from workers, calls the first one.
+class CeilingExceeded(MemoryError, OocTrainError):
     """The job needs more memory than its ceiling allows."""
 
 

@@ -313,3 +313,17 @@ def test_a_scheduler_that_is_gone_is_reported_soon(tmp_path, cluster_to_kill):
             again()
     # Dask waited for 20 s each time.
     assert perf_counter() - started < 20
+
+
+def test_every_error_comes_back_from_a_worker_whatever_was_imported_first():
+    code = (
+        "import pickle, ooc_train.errors as errors\n"
+        "import distributed  # which changes how the errors that are there are pickled\n"
+        "for kind in vars(errors).values():\n"
+        "    if isinstance(kind, type) and issubclass(kind, BaseException):\n"
+        "        back = pickle.loads(pickle.dumps(kind('3 GiB, 2 chunks')))\n"
+        "        print(type(back) is kind and str(back) == '3 GiB, 2 chunks')\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert set(done.stdout.split()) == {"True"}
