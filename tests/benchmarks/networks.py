@@ -7,7 +7,7 @@ threads as there are cores. PyTorch slices tensors in random order, in a loop by
 
 from collections.abc import Callable
 from functools import partial
-from time import perf_counter
+from time import perf_counter, sleep
 from typing import Any
 
 import numpy as np
@@ -68,6 +68,12 @@ def scikit_learns(X: Any, y: Any, size: int | str) -> float:
     return perf_counter() - began
 
 
+def _rested(run: Callable[[], float]) -> float:
+    """Return the seconds of a turn, once the threads of the turn before have stopped to spin."""
+    sleep(0.3)
+    return run()
+
+
 def accuracies(epochs: int) -> dict[str, float]:
     """Return the test accuracy after some epochs, by optimizer."""
     X, y = fashion_images()
@@ -95,6 +101,7 @@ def main() -> None:
         contestants[f"ours, {size}"] = partial(ours, X, y, size)
         contestants[f"PyTorch, {size}"] = partial(pytorchs, *tensors, size)
         contestants[f"scikit-learn, {size}"] = partial(scikit_learns, X, y, size)
+    contestants = {name: partial(_rested, run) for name, run in contestants.items()}
     seconds = {name: np.array(s) for name, s in interleave(contestants, options.rounds).items()}
     lines, text, figures = [], [], {}
     for size, rows in _ROWS.items():
