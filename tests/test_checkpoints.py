@@ -168,21 +168,35 @@ def test_early_stopping_goes_on_with_its_patience_and_the_best(tmp_path, metric,
     assert found[1].best.n_iter == due[1].best.n_iter
 
 
-def test_times_decide_how_often_it_is_written(tmp_path, monkeypatch):
-    written = []
-    monkeypatch.setattr(
-        checkpoints.CheckpointFolder,
-        "write",
-        lambda *given: written.append(given[2].state.n_iter),
-    )
+def test_times_and_passes_decide_how_often_it_is_written(tmp_path, monkeypatch):
+    written, write = [], checkpoints.CheckpointFolder.write
+
+    def noted(folder, task, snapshot):
+        written.append(snapshot.state.n_iter)
+        write(folder, task, snapshot)
+
+    monkeypatch.setattr(checkpoints.CheckpointFolder, "write", noted)
     training = Training(solver="sgd", batch_size=32, max_iter=4, tol=0.0)
-    for every, due in ((0, [1, 2, 3, 4, 4]), ("1h", [4])):
-        place = Checkpoint(tmp_path / "a", every=every)
+    for every, due in (
+        (0, [1, 2, 3, 4, 4]),
+        ("1h", [4]),
+        ("1 pass", [1, 2, 3, 4, 4]),
+        # Two passes lie before the first epoch: for the learning rate, and for the loss.
+        ("2 passes", [1, 3, 4]),
+        ("3passes", [1, 4, 4]),
+    ):
+        place = Checkpoint(tmp_path / str(every), every=every)
         train(LogisticModel(), DIGITS, training, y=CLASSES, checkpoint=place)
-        assert written == due
+        assert written == due, every
         written.clear()
-    with pytest.raises(ValueError, match="soon"):
-        Checkpoint("a", every="soon")
+    # A run that goes on counts from its checkpoint.
+    place = Checkpoint(tmp_path / "3passes", every="2 passes", resume=True)
+    longer = replace(training, max_iter=7, random_state=None)
+    train(LogisticModel(), DIGITS, longer, y=CLASSES, checkpoint=place)
+    assert written == [6, 7]
+    for every in ("soon", "0 passes", "-1 passes"):
+        with pytest.raises(ValueError, match=every):
+            Checkpoint("a", every=every)
 
 
 @pytest.mark.filterwarnings("ignore:.*not converged", "ignore:sgd")

@@ -202,10 +202,10 @@ class CheckpointOptions:
         str | None,
         option(
             of="Checkpoints",
-            parse=parsers.duration,
-            metavar="DURATION",
-            help="Keep the state of the run in RUN.checkpoint, each 90s or 10min, so that a run "
-            "that was ended or killed goes on.",
+            parse=parsers.interval,
+            metavar="INTERVAL",
+            help="Keep the state of the run in RUN.checkpoint, each 90s, 10min or '2 passes', so "
+            "that a run that was ended or killed goes on.",
         ),
     ] = None
     resume: Annotated[

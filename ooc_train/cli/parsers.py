@@ -12,7 +12,7 @@ import typer
 
 from ooc_train.core.schema import shown
 from ooc_train.core.settings import settings_of
-from ooc_train.core.units import parse_bytes, parse_duration, parse_rows
+from ooc_train.core.units import parse_bytes, parse_interval, parse_rows
 from ooc_train.solvers.training_settings import Training
 
 
@@ -34,9 +34,9 @@ def size(text: str) -> str:
     return text
 
 
-def duration(text: str) -> str:
-    """Check a duration, and return its text unchanged."""
-    parse_duration(text)
+def interval(text: str) -> str:
+    """Check a duration or a number of passes, and return its text unchanged."""
+    parse_interval(text)
     return text
 
 

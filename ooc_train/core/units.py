@@ -141,6 +141,33 @@ def format_rows(n: int) -> str:
     return f"{n:,}"
 
 
+_PASSES = re.compile(r"\s*([0-9]+(?:\.[0-9]+)?)\s*pass(?:es)?\s*")
+
+
+def parse_interval(value: str | float) -> tuple[float, float]:
+    """Convert an interval, a duration or a number of passes, to seconds and passes.
+
+    The one that it does not name is infinite.
+
+    Raises
+    ------
+    ValueError
+        If it is neither, or no passes.
+
+    Examples
+    --------
+    >>> parse_interval("2 passes"), parse_interval("10min")
+    ((inf, 2.0), (600.0, inf))
+    """
+    found = _PASSES.fullmatch(value) if isinstance(value, str) else None
+    if found is None:
+        return parse_duration(value), math.inf
+    passes = float(found[1])
+    if not passes:
+        raise ValueError(f"{value!r} are no passes; 0 seconds is after each iteration")
+    return math.inf, passes
+
+
 def parse_duration(value: str | float) -> float:
     """Convert a duration, as text or number, to seconds.
 

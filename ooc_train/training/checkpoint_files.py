@@ -18,6 +18,7 @@ from ooc_train.core.files import FileKind, read_json
 from ooc_train.core.output_kinds import CHECKPOINT, explain_os_errors
 from ooc_train.core.renames import sync_file, sync_folder
 from ooc_train.core.schema import (
+    either,
     integer,
     list_of,
     mapping,
@@ -54,7 +55,7 @@ _SCHEMA = record(
             {
                 "id": text,
                 "seed": integer(0, 2**128),
-                "every": number(0.0),
+                "every": either(text, number(0.0)),
                 "training": mapping,
                 "store": or_none(text),
                 "validation": or_none(text),

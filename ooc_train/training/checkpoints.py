@@ -17,7 +17,7 @@ from ooc_train.core.locks import lock
 from ooc_train.core.output_kinds import CHECKPOINT, RUN, require_output
 from ooc_train.core.places import local_path
 from ooc_train.core.schema import shown
-from ooc_train.core.units import parse_duration
+from ooc_train.core.units import parse_interval
 from ooc_train.errors import InvalidRun, OutputExists
 from ooc_train.runs.run_loading import load_fitted
 from ooc_train.solvers.base import State, from_arrays, to_arrays
@@ -46,9 +46,9 @@ class Checkpoint:
     path : str or path
         The folder of the checkpoints. ``ooc-train train --resume RUN`` looks for `RUN.checkpoint`.
     every : str or float
-        Time between two checkpoints: seconds, or text such as "10min". They are written after
-        iterations and within passes, which go on where they were. The end of the run writes one
-        always.
+        Time between two checkpoints: seconds, or text such as "10min"; or "2 passes" over the
+        training rows. They are written after iterations and within passes, which go on where they
+        were. The end of the run writes one always.
     resume : bool
         Whether a run goes on from the last checkpoint at `path`, if there is one. Otherwise
         checkpoints that lie there are refused. Model, settings and data have to be the same as
@@ -72,9 +72,9 @@ class Checkpoint:
         Raises
         ------
         ValueError
-            If `every` is no duration, or `keep` is less than 1.
+            If `every` is neither a duration nor passes, or `keep` is less than 1.
         """
-        parse_duration(self.every)
+        parse_interval(self.every)
         if self.keep < 1:
             raise ValueError(f"keep={self.keep!r} is no number of checkpoints of at least 1")
 
@@ -158,8 +158,8 @@ class CheckpointFolder:
     def __init__(self, checkpoint: Checkpoint, *, overwrite: bool = False) -> None:
         self.path = require_place(checkpoint.path)
         self._checkpoint = checkpoint
-        self._every = parse_duration(checkpoint.every)
-        self._written = perf_counter()
+        self._seconds, self._passes = parse_interval(checkpoint.every)
+        self._written, self._written_passes = perf_counter(), 0.0
         self._begins_anew = overwrite and not checkpoint.resume
         self._found = None if self._begins_anew else last_checkpoint(self.path)
         if self._found is not None and not checkpoint.resume:
@@ -251,6 +251,7 @@ class CheckpointFolder:
         progress = dict(found.values["progress"])
         if found.note:
             progress["notes"] = [*progress["notes"], found.note]
+        self._written_passes = progress["rows"] / task.inputs.source.n_rows
         return Snapshot(state, states["best"], progress, states["within"], partial)
 
     def _about_run(self, task: Task) -> dict[str, Any]:
@@ -258,9 +259,10 @@ class CheckpointFolder:
         self._about = identity_of(task) if self._about is None else self._about
         return self._about
 
-    def is_due(self) -> bool:
-        """Return whether it is time for another checkpoint."""
-        return perf_counter() - self._written >= self._every
+    def is_due(self, passes: float) -> bool:
+        """Return whether it is time for another checkpoint, after so many passes of the run."""
+        is_time = perf_counter() - self._written >= self._seconds
+        return is_time or passes - self._written_passes >= self._passes
 
     def write(self, task: Task, snapshot: Snapshot) -> None:
         """Write a checkpoint, whole or not at all, and remove those before the last `keep`.
@@ -279,7 +281,7 @@ class CheckpointFolder:
             "run": {
                 "id": self.run_id,
                 "seed": task.settings.seed,
-                "every": self._every,
+                "every": self._checkpoint.every,
                 "training": task.training.settings(),
                 "store": _store(task.inputs),
                 "validation": _validation(task),
@@ -292,6 +294,7 @@ class CheckpointFolder:
         for old in numbers[: len(numbers) + 1 - self._checkpoint.keep]:
             remove_checkpoint(_path(self.path, old))
         self._written = perf_counter()
+        self._written_passes = snapshot.progress["rows"] / task.inputs.source.n_rows
 
 
 def require_place(path: str | os.PathLike[str]) -> str:

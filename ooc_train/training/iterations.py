@@ -94,7 +94,7 @@ class Iterations:
             begun = progress()
             if begun.states and self._cut is None:
                 self._cut = self._within(self._before, begun)
-        elif self._checkpoints.is_due():
+        elif self._is_due():
             self._checkpoints.write(self._task, self._within(self._before, progress()))
 
     def _within(self, before: State, begun: PartialPass) -> Snapshot:
@@ -112,9 +112,13 @@ class Iterations:
         best, progress = self._record.goals.best_state, self._record.to_json(rows)
         return Snapshot(state, best, progress, within, begun)
 
+    def _is_due(self) -> bool:
+        passes = self._record.rows / self._task.inputs.source.n_rows
+        return self._checkpoints is not None and self._checkpoints.is_due(passes)
+
     def keep(self, state: State, *, if_due: bool = False) -> None:
         """Write a checkpoint between two iterations, or only if it is time for one."""
-        if self._checkpoints is not None and (not if_due or self._checkpoints.is_due()):
+        if self._checkpoints is not None and (not if_due or self._is_due()):
             self._checkpoints.write(self._task, self._snapshot(state, self._record.rows))
 
     def keep_within(self, before: State, state: State, *, if_due: bool = False) -> None:
@@ -123,6 +127,6 @@ class Iterations:
         A run that goes on takes up an epoch where it was cut short. Of a whole iteration, it
         evaluates validation rows and records the step.
         """
-        if self._checkpoints is not None and (not if_due or self._checkpoints.is_due()):
+        if self._checkpoints is not None and (not if_due or self._is_due()):
             whole = self._snapshot(before, self._record.rows, state)
             self._checkpoints.write(self._task, self._cut or whole)

@@ -26,7 +26,7 @@ class KeptRun:
         Paths of the stores of the training rows, and of the validation rows if there are any.
     opened : mapping
         How the stores were opened, as `Store.opened` has it.
-    every : float
+    every : str or float
         Seconds between two checkpoints.
     """
 
@@ -35,7 +35,7 @@ class KeptRun:
     store: str
     validation: str | None
     opened: Mapping[str, Any]
-    every: float
+    every: str | float
 
 
 def kept_run(path: str) -> KeptRun:
