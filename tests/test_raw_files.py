@@ -215,9 +215,7 @@ def test_numbers_that_float32_can_not_hold_are_predicted_to_the_unit(tmp_path):
     model = LinearRegression().fit(
         ingest(tmp_path / "b.csv", tmp_path / "b.zarr", target="y").store
     )
-    with pytest.warns(
-        UserWarning, match="'a' has numbers such as 4155915305, .* the recipe"
-    ):
+    with pytest.warns(UserWarning, match="'a' has numbers such as 4155915305, .* the recipe"):
         model.predict_files(tmp_path / "a.csv", tmp_path / "q.parquet")
     with pytest.warns(UserWarning, match="4155915305, .* the recipe has it"):
         evaluate_files(model, tmp_path / "a.csv")
