@@ -16,6 +16,7 @@ from ooc_train.cli.options import (
     ResourceOptions,
     StoreOptions,
 )
+from ooc_train.cli.parsers import column
 from ooc_train.cli.printing import aligned, one_line, print_json
 from ooc_train.core.text import printable
 from ooc_train.monitoring.callbacks import ConsoleBar
@@ -122,9 +123,7 @@ def evaluate(
                 classes=fitted.classes,
                 memory_ceiling=resources.ceiling,
             )
-            groups: str | int | None = by
-            if by is not None and store.feature_names is None and by.isdecimal():
-                groups = int(by)
+            groups = None if by is None else column(by, store.feature_names)
             with resources.client(bar, kernels=False) as client:
                 metrics, memory = measure(
                     fitted,

@@ -5,7 +5,7 @@ usage error.
 """
 
 import csv
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import typer
@@ -52,6 +52,11 @@ def address(text: str) -> str:
     if not colon or not port.isdigit():
         raise ValueError(f"{shown(text)} is not HOST:PORT, such as 127.0.0.1:8787")
     return text
+
+
+def column(text: str, names: Sequence[str] | None) -> str | int:
+    """Return a column as a name, or as a number if columns have no names."""
+    return int(text) if names is None and text.isdecimal() else text
 
 
 def names(text: str) -> tuple[str, ...]:

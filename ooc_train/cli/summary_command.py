@@ -15,6 +15,7 @@ from ooc_train.cli.options import (
     ResourceOptions,
     StoreOptions,
 )
+from ooc_train.cli.parsers import column
 from ooc_train.cli.printing import aligned, csv_text, one_line, print_json
 from ooc_train.core.text import printable
 from ooc_train.monitoring.callbacks import ConsoleBar
@@ -76,9 +77,7 @@ def summary(
         fitted, data = load_fitted(run), stored.open(store)
         # Refuse before the cluster starts.
         fitted.for_columns(data.feature_names, data.n_features, store, data.row_shape)
-        groups: str | int | None = cluster
-        if cluster is not None and data.feature_names is None and cluster.isdecimal():
-            groups = int(cluster)
+        groups = None if cluster is None else column(cluster, data.feature_names)
         with resources.client(bar, kernels=False) as client:
             found = summarise(
                 fitted,

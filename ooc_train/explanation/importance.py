@@ -13,10 +13,10 @@ from ooc_train.explanation.importance_table import Importance
 from ooc_train.explanation.raw_columns import chosen_columns
 from ooc_train.explanation.row_sample import RowSample, sample_rows
 from ooc_train.inference.metrics import PIECE_ROWS, MetricSums
+from ooc_train.inference.predict import with_inputs
 from ooc_train.memory.ceiling import Ceiling
 from ooc_train.runs.run_loading import as_fitted
 from ooc_train.runtime.job import Job
-from ooc_train.stream.inputs import read_inputs
 from ooc_train.stream.requirements import Requirements
 
 
@@ -77,18 +77,8 @@ def permutation_importance(
         raise ValueError(f"n_repeats={shown(n_repeats)} is below 1; pass 5, for example")
     whole = as_fitted(model)
     memory_ceiling = Ceiling.of(memory_ceiling)
-    inputs = read_inputs(
-        X,
-        y,
-        sample_weight,
-        classifier=whole.model.is_classifier,
-        classes=whole.classes,
-        memory_ceiling=memory_ceiling,
-    )
+    whole, inputs = with_inputs(whole, X, y, sample_weight, memory_ceiling)
     source = inputs.source
-    whole = whole.for_columns(
-        inputs.feature_names, source.n_features, inputs.name, inputs.row_shape
-    )
     chosen = chosen_columns(whole, columns)
     pool_rows = sample_rows(source)
     rng = np.random.default_rng(random_state)

@@ -13,6 +13,7 @@ from ooc_train.core.text import feature_name, listed
 from ooc_train.explanation.coefficient_summary import CoefficientSummary
 from ooc_train.explanation.covariance import ERRORS, Errors, Estimate, algebra_bytes, estimates
 from ooc_train.inference.grouping import row_groups
+from ooc_train.inference.predict import with_inputs
 from ooc_train.memory.ceiling import Ceiling
 from ooc_train.memory.measured import MemoryReport
 from ooc_train.models.column_moments import ColumnSums, moments_by_passes
@@ -29,7 +30,6 @@ from ooc_train.runs.fitted import Fitted
 from ooc_train.runs.run_loading import as_fitted
 from ooc_train.runtime.job import Job
 from ooc_train.stream.input_data import Inputs
-from ooc_train.stream.inputs import read_inputs
 from ooc_train.stream.passes import Stream
 from ooc_train.stream.requirements import Requirements
 
@@ -127,18 +127,8 @@ def summary(
     fitted = as_fitted(model).bare()
     _require_likelihood(fitted)
     memory_ceiling = Ceiling.of(memory_ceiling)
-    inputs = read_inputs(
-        data,
-        y,
-        sample_weight,
-        classifier=fitted.model.is_classifier,
-        classes=fitted.classes,
-        memory_ceiling=memory_ceiling,
-    )
+    fitted, inputs = with_inputs(fitted, data, y, sample_weight, memory_ceiling)
     source = inputs.source
-    fitted = fitted.for_columns(
-        inputs.feature_names, source.n_features, inputs.name, inputs.row_shape
-    )
     of_rows = None
     if groups is not None:
         of_rows = row_groups(inputs, groups, client=client, memory_ceiling=memory_ceiling)

@@ -26,6 +26,7 @@ from ooc_train.store.format.arrays import ArrayLayout
 from ooc_train.store.reading.chunks import ChunkReader
 from ooc_train.store.writing.output import OutputStore
 from ooc_train.store.writing.predictions import PredictionRows, add_arrays, manifest
+from ooc_train.stream.input_data import Inputs
 from ooc_train.stream.inputs import read_features, read_inputs
 from ooc_train.stream.requirements import Requirements, loads_of
 from ooc_train.stream.sources import Source
@@ -90,18 +91,8 @@ def evaluate(
     fitted = as_fitted(model).bare()
     # An automatic ceiling is read before anything starts and reduces the available memory.
     memory_ceiling = Ceiling.of(memory_ceiling)
-    inputs = read_inputs(
-        data,
-        y,
-        sample_weight,
-        classifier=fitted.model.is_classifier,
-        classes=fitted.classes,
-        memory_ceiling=memory_ceiling,
-    )
+    fitted, inputs = with_inputs(fitted, data, y, sample_weight, memory_ceiling)
     source = inputs.source
-    fitted = fitted.for_columns(
-        inputs.feature_names, source.n_features, inputs.name, inputs.row_shape
-    )
     metrics = MetricSums.of(fitted, inputs, detailed=True)
     reduction: MetricSums | GroupedSums = metrics
     if by is not None:
@@ -115,6 +106,34 @@ def evaluate(
         add_rows = row_counter(progress, "evaluating", source.n_rows)
         found = reduction.evaluation(job.stream(plan, add_rows).reduce(reduction))
         return found, job.memory(plan)
+
+
+def with_inputs(
+    fitted: Fitted,
+    data: Any,
+    y: Any,
+    sample_weight: Any,
+    memory_ceiling: Ceiling,
+) -> tuple[Fitted, Inputs]:
+    """Return a model with its columns in the order of data with y, and the inputs of these data.
+
+    Raises
+    ------
+    InvalidRun
+        If the data have other columns, by name or by number.
+    InvalidStore
+        If the data have other classes, or no y.
+    """
+    inputs = read_inputs(
+        data,
+        y,
+        sample_weight,
+        classifier=fitted.model.is_classifier,
+        classes=fitted.classes,
+        memory_ceiling=memory_ceiling,
+    )
+    names, n_features = inputs.feature_names, inputs.source.n_features
+    return fitted.for_columns(names, n_features, inputs.name, inputs.row_shape), inputs
 
 
 def predict(
