@@ -52,6 +52,8 @@ from .explanation.dependence_table import PartialDependence as PartialDependence
 from .explanation.importance import permutation_importance as permutation_importance
 from .explanation.importance_table import Importance as Importance
 from .explanation.summary import summary as summary
+from .exporting.export import Exported as Exported
+from .exporting.export import export as export
 from .inference.class_metrics import ClassMetrics as ClassMetrics
 from .inference.group_metrics import GroupMetrics as GroupMetrics
 from .inference.predict import evaluate as evaluate

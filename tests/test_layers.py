@@ -86,6 +86,8 @@ HOMES: dict[str, tuple[str, ...]] = {
     "torch": ("models/pytorch/", "stream/batching/batch_dataset"),
     "pyarrow": ("tables/",),
     "PIL": ("images/",),
+    "onnx": ("exporting/",),
+    "onnxruntime": ("exporting/",),
     "typer": ("cli/", "monitoring/callbacks"),
     "rich": ("cli/", "monitoring/callbacks"),
 }

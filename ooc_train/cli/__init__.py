@@ -40,6 +40,7 @@ _MODULES = {
     "evaluate": "evaluate_command",
     "predict": "predict_command",
     "explain": "explain_command",
+    "export": "export_command",
     "report": "report_command",
     "summary": "summary_command",
     "tradeoff": "tradeoff_command",

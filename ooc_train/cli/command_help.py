@@ -31,6 +31,10 @@ EXAMPLES: Mapping[str, tuple[str, ...]] = {
     "evaluate": ("ooc-train evaluate late.run flights.test.zarr",),
     "predict": ("ooc-train predict late.run new.csv predictions.csv",),
     "explain": ("ooc-train explain late.run flights.test.zarr --plot late.png",),
+    "export": (
+        "ooc-train export late.run late.onnx",
+        "ooc-train export late.run late.json --to json",
+    ),
     "report": ("ooc-train report late.run --out late.html",),
     "summary": (
         "ooc-train summary late.run flights.zarr --errors HC1",

@@ -6,11 +6,14 @@ from types import MappingProxyType
 from typing import Any
 
 import numpy as np
+import sklearn.neural_network
+from sklearn.preprocessing import LabelBinarizer
 
 from ooc_train.core.schema import shown
 from ooc_train.core.settings import Flag, Number, Setting
 from ooc_train.estimators.classification import ProbabilisticClassifier
 from ooc_train.estimators.estimator import Estimator
+from ooc_train.estimators.loading import copied_to
 from ooc_train.estimators.regression import Regressor
 from ooc_train.estimators.shared_parameters import TrainingParameters, estimator_of
 from ooc_train.estimators.validation import EARLY_STOPPING, Rows, with_validation_share
@@ -26,6 +29,10 @@ from ooc_train.runs.report import Report
 from ooc_train.solvers.training_settings import EXACT
 
 _SHARE = Number(least=0.0)
+
+_ACTIVATIONS = ("identity", "logistic", "tanh", "relu")
+_LOSSES = (None, "squared_error", "poisson")
+"""What scikit-learn's networks have."""
 
 NETWORK_RATES: Mapping[str, Setting] = MappingProxyType(
     {
@@ -132,6 +139,36 @@ class _Network(Estimator, TrainingParameters):
         self.best_loss_ = min(self.loss_curve_, default=report.loss)
         self._flat = flat
 
+    def _plain(self, kind: type, loss: str | None = None) -> Any:
+        """Return a fitted network of scikit-learn, of a class, with copies of the layers.
+
+        Raises
+        ------
+        ValueError
+            If scikit-learn has no such activation or loss.
+        """
+        self._fitted()
+        if self.activation not in _ACTIVATIONS or loss not in _LOSSES:
+            raise ValueError(
+                f"scikit-learn has no network with activation={self.activation!r}"
+                + ("" if loss is None else f" and loss={loss!r}")
+                + "; ooc_train.export writes a graph of ONNX"
+            )
+        plain = kind(
+            hidden_layer_sizes=self.hidden_layer_sizes,
+            activation=self.activation,
+            alpha=self.alpha,
+            max_iter=self.max_iter,
+            tol=self.tol,
+            **({} if loss is None else {"loss": loss}),
+        )
+        copied_to(plain, self)
+        plain.coefs_ = [weights.copy() for weights in self.coefs_]
+        plain.intercepts_ = [biases.copy() for biases in self.intercepts_]
+        for name in ("n_layers_", "n_outputs_", "out_activation_", "loss_", "best_loss_", "t_"):
+            setattr(plain, name, getattr(self, name))
+        return plain
+
     def _predictor(self) -> Predictor:
         """Return what predicts, by the fitted attributes, which users may have changed."""
         sizes = (self.coefs_[0].shape[0], *(weights.shape[1] for weights in self.coefs_))
@@ -192,6 +229,12 @@ class MLPClassifier(ProbabilisticClassifier, _Network):
         self._keep_layers(fitted, report, flat=False)
         self._keep_classes(fitted, labels)
 
+    def to_sklearn(self) -> Any:
+        """Return a fitted `sklearn.neural_network.MLPClassifier` that predicts the same."""
+        plain = self._plain(sklearn.neural_network.MLPClassifier)
+        plain._label_binarizer = LabelBinarizer().fit(self.classes_)  # noqa: SLF001 (as its fit does)
+        return plain
+
 
 @estimator_of(MLPRegressorModel, also=NETWORK_RATES)
 @dataclass(kw_only=True, eq=False, repr=False)
@@ -234,3 +277,7 @@ class MLPRegressor(Regressor, _Network):
     def _keep(self, fitted: Fitted, report: Report, *, flat: bool, labels: Any) -> None:
         del labels
         self._keep_layers(fitted, report, flat=flat)
+
+    def to_sklearn(self) -> Any:
+        """Return a fitted `sklearn.neural_network.MLPRegressor` that predicts the same."""
+        return self._plain(sklearn.neural_network.MLPRegressor, self.loss)
