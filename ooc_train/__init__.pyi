@@ -108,6 +108,7 @@ from .runs.events import Started as Started
 from .runs.events import Stepped as Stepped
 from .runs.events import Stop as Stop
 from .runs.fitted import Fitted as Fitted
+from .runs.history import LossPoint as LossPoint
 from .runs.report import Report as Report
 from .runtime.clients import training_link as training_link
 from .runtime.cluster import LocalCluster as LocalCluster

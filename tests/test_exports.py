@@ -61,6 +61,7 @@ EXPORTED: list[str] = [
     "LogisticModel",
     "LogisticRegression",
     "Loss",
+    "LossPoint",
     "MLPClassifier",
     "MLPClassifierModel",
     "MLPRegressor",

@@ -75,6 +75,7 @@ class ConsoleBar(Closing):
         self._total: float | None = None
         self._memory = ""
         self._loss = ""
+        self._validation: float | None = None
         self._last_line = 0.0
 
     def say(self, text: str) -> None:
@@ -115,9 +116,12 @@ class ConsoleBar(Closing):
                 self._begin("starting", total, self._memory)
             case Progressed():
                 self._rows = event.rows
+                if event.loss is not None:
+                    self._loss = f"loss so far {losses(event.loss, self._validation)}"
                 self._show_passes(event.seconds, self._left(event.seconds), _QUIET_SECONDS)
             case Stepped():
-                self._loss = f"loss {losses(event.loss, event.validation_loss)}"
+                self._validation = event.validation_loss
+                self._loss = f"loss {losses(event.loss, self._validation)}"
                 # A pass that has just ended leaves no time of its own.
                 left = "" if self._total is None else self._left(event.seconds)
                 self._show_passes(event.seconds, left, _LINE_SECONDS)

@@ -16,6 +16,8 @@ def loss(
 ) -> "Axes":
     """Draw the loss after each step, and the validation loss dashed, over passes or seconds.
 
+    Losses within passes are a thin line.
+
     Parameters
     ----------
     report : Report
@@ -31,6 +33,9 @@ def loss(
         If `over` is something else.
     """
     ax = _loss_axes(ax, over)
+    within = [(getattr(point, over), point.loss) for point in report.within]
+    if within:
+        ax.plot(*zip(*within, strict=True), color=COLORS[0], lw=1.0, alpha=0.4)
     known = _line(ax, report, over, COLORS[0])
     if not known:
         return with_message(titled(ax, f"Loss over {over}"), "no steps were recorded")
@@ -38,7 +43,7 @@ def loss(
     validation = _line(ax, report, over, COLORS[1], of="validation_loss", ls="--")
     if validation:
         title += f", of validation rows {validation[-1][1]:.6g}"
-        ax.legend(ax.lines, ["training rows", "validation rows"], fontsize=9)
+        ax.legend(ax.lines[-2:], ["training rows", "validation rows"], fontsize=9)
     ax.set_xlim(left=0)
     return titled(ax, title)
 

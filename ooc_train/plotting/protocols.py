@@ -36,6 +36,22 @@ class Step(Protocol):
         """Mean loss of a validation row, or None."""
 
 
+class Point(Protocol):
+    """A loss within a pass, such as a `LossPoint`."""
+
+    @property
+    def passes(self) -> float:
+        """Rows read so far, divided by the rows of the data."""
+
+    @property
+    def seconds(self) -> float:
+        """Seconds since the start of the run."""
+
+    @property
+    def loss(self) -> float:
+        """Mean loss of a row of the pass so far."""
+
+
 class Timeline(Protocol):
     """Memory of processes over time, such as a `MemoryTimeline`."""
 
@@ -82,6 +98,10 @@ class Run(Protocol):
     @property
     def history(self) -> Sequence[Step]:
         """The steps of the run, in order."""
+
+    @property
+    def within(self) -> Sequence[Point]:
+        """Losses within passes, in order."""
 
     @property
     def passes(self) -> float:

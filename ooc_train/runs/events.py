@@ -108,12 +108,22 @@ class Started:
 class Progressed:
     """A task is done: numbers of rows read and seconds elapsed since the run began.
 
-    `profile` holds the seconds of all threads by activity so far, as in the report.
+    Attributes
+    ----------
+    profile : mapping
+        Seconds of all threads by activity so far, as in the report.
+    loss : float or None
+        A loss within the pass, as `LossPoint` describes it, about once a second. None where none
+        is due.
+    updates : int
+        Updates of the parameters so far, where there is a loss.
     """
 
     rows: int
     seconds: float
     profile: Mapping[str, float] = field(default_factory=dict)
+    loss: float | None = None
+    updates: int = 0
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,24 +1,49 @@
 """The steps of a run, as a series that stays small."""
 
 from collections.abc import Sequence
-from dataclasses import asdict
-from typing import Any
+from dataclasses import asdict, dataclass
+from typing import Any, Generic, TypeVar
 
 from ooc_train.runs.events import Stepped
 
 _MOST_STEPS = 4096
 
 
-class Steps:
+@dataclass(frozen=True, slots=True)
+class LossPoint:
+    """A loss within a pass.
+
+    Attributes
+    ----------
+    passes, seconds : float
+        Rows read divided by rows of the data, and seconds since the run began.
+    loss : float
+        Of a full-batch pass the mean loss of its rows so far, at the parameters that it evaluates.
+        Of least squares that of the model which these rows give. Of updates the mean loss of the
+        rows since the last such point, each just before its own update.
+    updates : int
+        Updates of the parameters so far.
+    """
+
+    passes: float
+    seconds: float
+    loss: float
+    updates: int
+
+
+Entry = TypeVar("Entry", Stepped, LossPoint)
+
+
+class Steps(Generic[Entry]):
     """The series of a run's steps, thinned evenly if it is long, so that it stays small."""
 
     def __init__(self) -> None:
-        self._kept: list[Stepped] = []
-        self._last: Stepped | None = None
+        self._kept: list[Entry] = []
+        self._last: Entry | None = None
         self._every = 1
         self._count = 0
 
-    def add(self, step: Stepped) -> None:
+    def add(self, step: Entry) -> None:
         """Append a step."""
         if self._count % self._every == 0:
             self._kept.append(step)
@@ -33,16 +58,16 @@ class Steps:
         steps = [asdict(step) for step in self.all()]
         return {"steps": steps, "every": self._every, "count": self._count}
 
-    def restore(self, steps: Sequence[Stepped], every: int, count: int) -> None:
+    def restore(self, steps: Sequence[Entry], every: int, count: int) -> None:
         """Continue the series of another run, which had `count` steps, from its kept `steps`."""
         self._every, self._count = every, count
         self._last = steps[-1] if steps else None
         # The last step is kept only if its turn has come.
         self._kept = list(steps[: -(-count // every)])
 
-    def all(self) -> tuple[Stepped, ...]:
+    def all(self) -> tuple[Entry, ...]:
         """Return the kept steps; the last step of the run is always among them."""
-        kept = self._kept
+        kept = list(self._kept)
         if self._last is not None and kept[-1] is not self._last:
-            return (*kept, self._last)
+            kept.append(self._last)
         return tuple(kept)

@@ -22,6 +22,7 @@ from ooc_train.core.units import approximate_bytes, approximate_duration
 from ooc_train.errors import InvalidRun
 from ooc_train.memory.measured import MEMORY_SCHEMA, MemoryReport
 from ooc_train.runs.events import Stepped
+from ooc_train.runs.history import LossPoint
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,6 +95,8 @@ class Report:
         Random name of a run with checkpoints, which bear it too; empty without checkpoints.
     saved_in : str or None
         Folder of the saved run, or None.
+    within : tuple of LossPoint
+        Losses within passes, about one a second; thinned as `history` is.
     """
 
     model: str
@@ -127,6 +130,7 @@ class Report:
     solver_reason: str = ""
     run_id: str = ""
     saved_in: str | None = None
+    within: tuple[LossPoint, ...] = ()
 
     @property
     def loss_history(self) -> tuple[float, ...]:
@@ -212,6 +216,7 @@ class Report:
         kept = {name: value for name, value in values.items() if name in names}
         kept["memory"] = MemoryReport.from_json(values["memory"])
         kept["notes"] = tuple(values["notes"])
+        kept["within"] = tuple(LossPoint(**point) for point in values.get("within", ()))
         if kept.get("dual_gap") is not None:
             kept["dual_gap"] = tuple(kept["dual_gap"])
         if kept.get("best") is not None:
@@ -307,6 +312,7 @@ _STEP = record(
         "validation_metric": or_none(_LOSS),
     },
 )
+_POINT = record({"passes": number(), "seconds": number(), "loss": _LOSS, "updates": integer(0)})
 _SCHEMA = record(
     {
         "model": text,
@@ -342,6 +348,7 @@ _SCHEMA = record(
         "dual_gap": or_none(list_of(_LOSS)),
         "solver_reason": text,
         "run_id": text,
+        "within": list_of(_POINT),
     },
 )
 

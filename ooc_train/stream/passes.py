@@ -27,7 +27,7 @@ from ooc_train.stream.timings import Timings
 _SEGMENT_SECONDS = 1.0
 """Approximate time between two returns of a scan's state to the driver, its retry point."""
 
-_FIRST_SEGMENT_ROWS = 2**19
+_FIRST_SEGMENT_ROWS = 2**16
 """Rows of a scan's first segment, while its speed is unknown."""
 
 

@@ -1,18 +1,20 @@
-"""Iterations of a run whose checkpoints keep what is done: between passes, and within them."""
+"""Iterations of a run: within their passes, losses are told and checkpoints are written."""
 
 from collections.abc import Callable
 from typing import Any
 
+from ooc_train.runs.history import LossPoint
 from ooc_train.solvers.base import Solver, State, advance
 from ooc_train.stream.partial_pass import PartialPass
 from ooc_train.stream.passes import Stream
 from ooc_train.training.checkpoints import CheckpointFolder, Snapshot
 from ooc_train.training.run_record import RunRecord
 from ooc_train.training.task import Task
+from ooc_train.training.within_pass import WithinPass
 
 
 class Iterations:
-    """Takes the iterations of a run, and writes its checkpoints.
+    """Takes the iterations of a run, tells losses within passes, and writes checkpoints.
 
     Parameters
     ----------
@@ -26,6 +28,8 @@ class Iterations:
         The place of the checkpoints; None keeps none.
     stopped : callable
         Whether the run is to end.
+    on_loss : callable
+        Called with each loss within a pass.
 
     Attributes
     ----------
@@ -40,6 +44,7 @@ class Iterations:
         record: RunRecord,
         checkpoints: CheckpointFolder | None,
         stopped: Callable[[], bool],
+        on_loss: Callable[[LossPoint], None],
     ) -> None:
         self._task, self._stream, self._record = task, stream, record
         self._checkpoints, self._stopped = checkpoints, stopped
@@ -48,8 +53,8 @@ class Iterations:
         self._before: State | None = None
         self._cut: Snapshot | None = None
         self._rows_before_pass = 0
-        if checkpoints is not None:
-            stream.on_progress = self._on_progress
+        self._within_pass, self._on_loss = WithinPass(task.solver, stream.source), on_loss
+        stream.on_progress = self._on_progress
 
     @property
     def begun(self) -> bool:
@@ -65,7 +70,7 @@ class Iterations:
     def advance(self, problem: Any, state: State) -> State:
         """Return the state after one more iteration, or after the rest of one that was begun."""
         resumed, self._resumed = self._resumed, None
-        self._before, self._cut = state, None
+        self._before, self._cut, self._problem = state, None, problem
         asks = state
         if resumed is not None:
             asks = resumed.within or state
@@ -83,12 +88,22 @@ class Iterations:
     def _on_asking(self, state: State) -> None:
         """Note which state asks for the pass that follows."""
         self._asking, self._rows_before_pass = state, self._record.rows
+        self._within_pass.begin(self._problem, state)
         if self._stream.begun is not None:
             self._record.rows += self._stream.begun.rows
 
     def _on_progress(self, progress: Callable[[], PartialPass]) -> None:
-        """Write a checkpoint within a pass if it is time, or note where an epoch is cut short."""
-        if self._before is None or self._checkpoints is None:
+        """Within a pass, tell the loss or write a checkpoint if it is time.
+
+        Of a run that is to end, note where its epoch is cut short.
+        """
+        if self._before is None:
+            return
+        point = self._within_pass.look(progress, self._record.rows, self._record.seconds)
+        if point is not None:
+            self._record.within.add(point)
+            self._on_loss(point)
+        if self._checkpoints is None:
             return
         if self._stopped():
             begun = progress()

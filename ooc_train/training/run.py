@@ -20,6 +20,7 @@ from ooc_train.runs.events import (
     Stop,
 )
 from ooc_train.runs.fitted import Fitted
+from ooc_train.runs.history import LossPoint
 from ooc_train.runs.report import Report
 from ooc_train.runtime.job import Job
 from ooc_train.solvers.base import State
@@ -92,7 +93,7 @@ class TrainingRun:
         self._plan = job.plan(task.requirements(), task.validation_requirements(), self._on_compile)
         self.stream: Stream = job.stream(self._plan, self._on_rows, lambda: self._stopped)
         self._iterations = Iterations(
-            task, self.stream, self._record, checkpoints, lambda: self._stopped
+            task, self.stream, self._record, checkpoints, lambda: self._stopped, self._on_loss
         )
         self._validation: ValidationPasses | None = None
         if task.validation is not None:
@@ -129,6 +130,10 @@ class TrainingRun:
     def _on_rows(self, rows: int) -> None:
         self._record.rows += rows
         self.emit(Progressed(self._record.rows, self._record.seconds, self._profile))
+
+    def _on_loss(self, point: LossPoint) -> None:
+        rows, seconds = self._record.rows, point.seconds
+        self.emit(Progressed(rows, seconds, self._profile, point.loss, point.updates))
 
     @property
     def _profile(self) -> dict[str, float]:
@@ -355,6 +360,7 @@ class TrainingRun:
             seconds=self._record.seconds,
             loss=state.loss,
             history=self._record.steps.all(),
+            within=self._record.within.all(),
             converged=state.converged,
             random_state=task.settings.seed if task.training.draws(task.model) else None,
             shuffle_chunks=None if settings is None else settings.shuffle_chunks,

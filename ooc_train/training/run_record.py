@@ -9,7 +9,7 @@ from typing import Any
 
 from ooc_train.errors import InvalidRun
 from ooc_train.runs.events import Stepped
-from ooc_train.runs.history import Steps
+from ooc_train.runs.history import LossPoint, Steps
 from ooc_train.solvers.base import State
 from ooc_train.solvers.training_settings import Training
 from ooc_train.training.goals import Goals
@@ -35,8 +35,8 @@ class RunRecord:
         The rate that the schedule scales.
     notes : dict
         Remarks, as keys in order.
-    steps : Steps
-        The history.
+    steps, within : Steps
+        The history, and the losses within passes.
     goals : Goals
         The target loss, and the best validation so far.
     """
@@ -45,7 +45,9 @@ class RunRecord:
         self.rows = self.rows_before = 0
         self.learning_rate: float | None = None
         self.notes: dict[str, None] = {}
-        self.steps, self.goals = Steps(), Goals(training)
+        self.steps: Steps[Stepped] = Steps()
+        self.within: Steps[LossPoint] = Steps()
+        self.goals = Goals(training)
         self._started = started
 
     @property
@@ -62,6 +64,7 @@ class RunRecord:
             "learning_rate": self.learning_rate,
             "notes": list(self.notes),
             "steps": self.steps.to_json(),
+            "within": self.within.to_json(),
             "goals": self.goals.to_json(),
         }
 
@@ -81,6 +84,10 @@ class RunRecord:
         try:
             taken = [Stepped(**each) for each in series["steps"]]
             self.steps.restore(taken, int(series["every"]), int(series["count"]))
+            # Releases before 0.2 kept no losses within passes.
+            series = values.get("within", {"steps": [], "every": 1, "count": 0})
+            points = [LossPoint(**each) for each in series["steps"]]
+            self.within.restore(points, int(series["every"]), int(series["count"]))
             step = None if best is None else (Stepped(**counted["best"]), best)
             numbers = float(counted["lowest"]), int(counted["stale"]), str(counted["reached"])
             self.goals.restore(*numbers, step)

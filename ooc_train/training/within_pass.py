@@ -1,0 +1,106 @@
+"""The loss within a pass, from what the pass has added up so far: no row is read for it.
+
+Of a full-batch pass it is the mean loss of the rows so far. Of least squares it is that of the
+model which the rows so far give. Of updates it is the mean loss of rows just before their update.
+"""
+
+from collections.abc import Callable
+from dataclasses import replace
+from time import perf_counter
+from typing import Any
+
+import numpy as np
+
+from ooc_train.core.partitions import Rows
+from ooc_train.core.sums import Sums
+from ooc_train.runs.history import LossPoint
+from ooc_train.solvers.base import Solver, State
+from ooc_train.solvers.coordinate_descent import CoordinateDescent
+from ooc_train.stream.partial_pass import PartialPass
+
+_SECONDS, _SHARE, _LEAST_SECONDS = 1.0, 0.02, 0.1
+"""A loss is due after so many seconds, or after such a share of a pass and the least seconds."""
+
+_REST = 200
+"""The next loss comes after this many times the seconds that a loss took: at most 0.5 %."""
+
+_MOST_COLUMNS = 512
+"""Limit of columns up to which the equations of least squares are solved within a pass."""
+
+_MOST_SWEEPS = 100
+
+
+class WithinPass:
+    """Finds the losses within the passes of one run.
+
+    Parameters
+    ----------
+    solver : Solver
+        The solver of the run.
+    rows : Rows
+        The training rows.
+    """
+
+    def __init__(self, solver: Solver, rows: Rows) -> None:
+        if isinstance(solver, CoordinateDescent):
+            solver = replace(solver, max_iter=min(solver.max_iter, _MOST_SWEEPS))
+        self._solver, self._rows = solver, rows
+        self._due, self._rows_due = perf_counter() + _SECONDS, 0.0
+
+    def begin(self, problem: Any, state: State) -> None:
+        """Note the problem and the state that asks for the pass that follows."""
+        self._problem, self._state = problem, state
+        self._seen = np.zeros(2)
+        self._rows_due = 0.0
+
+    def look(
+        self, progress: Callable[[], PartialPass], rows: int, seconds: float
+    ) -> LossPoint | None:
+        """Return the loss within the pass if one is due, after so many rows and seconds of a run.
+
+        None if none is due, or if the pass adds up no loss.
+        """
+        now, n_rows = perf_counter(), self._rows.n_rows
+        last = self._due - _SECONDS
+        if now < self._due and (rows < self._rows_due or now - last < _LEAST_SECONDS):
+            return None
+        found = self._loss(progress())
+        took = perf_counter() - now
+        self._due = now + max(_SECONDS, _REST * took)
+        self._rows_due = rows + _SHARE * n_rows if _REST * took < _SECONDS else np.inf
+        if found is None or not np.isfinite(found[0]):
+            return None
+        return LossPoint(rows / n_rows, seconds, *found)
+
+    def _loss(self, part: PartialPass) -> tuple[float, int] | None:
+        """Return the loss, and the number of updates so far."""
+        if part.states:
+            seen = np.sum([state["sums"] for state in part.states], axis=0)
+            (total, weight), self._seen = seen - self._seen, seen
+            updates = sum(int(state["counters"][1]) for state in part.states)
+            return (float(total / weight), updates) if weight > 0 else None
+        # After updates, sums evaluate a sample, whose loss is that of the next step.
+        if not part.nodes or self._state.progressive_loss is not None:
+            return None
+        nodes = list(part.nodes.values())
+        if "gram" in nodes[0]:
+            loss = self._least_squares(nodes)
+            return None if loss is None else (loss, self._state.updates)
+        # Of smoothed losses "exact" is the loss itself.
+        name = "exact" if "exact" in nodes[0] else "loss"
+        if name not in nodes[0]:
+            return None
+        weight = sum(float(sums["weight"]) for sums in nodes)
+        total = sum(float(sums[name].flat[0]) for sums in nodes)
+        return (total / weight, self._state.updates) if weight > 0 else None
+
+    def _least_squares(self, nodes: list[Sums]) -> float | None:
+        """Return the loss of the model that the rows so far give."""
+        if self._state.phase or self._problem.n_features > _MOST_COLUMNS:
+            return None
+        sums = {name: np.sum([each[name] for each in nodes], axis=0) for name in nodes[0]}
+        try:
+            with np.errstate(all="ignore"):
+                return self._solver.tell(self._problem, self._rows, self._state, sums).loss
+        except (ArithmeticError, ValueError):  # the rows so far may determine no model
+            return None

@@ -1,0 +1,157 @@
+"""Losses within passes: right for the rows so far, on every route, and without a changed bit."""
+
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pytest
+
+from ooc_train import LogisticModel, RidgeModel, Training, train
+from ooc_train.models.regression_models import LassoModel
+from ooc_train.optimizers.adam import Adam
+from ooc_train.runs.events import Progressed
+from ooc_train.runs.report import Report
+from ooc_train.solvers.updates import Updates
+from ooc_train.stream.array_source import ArraySource
+from ooc_train.stream.executors import LocalExecutor
+from ooc_train.stream.partial_pass import PartialPass
+from ooc_train.training import within_pass
+from ooc_train.training.within_pass import WithinPass
+from tests.kept_runs import RUNS, cut_small, require_same
+from tests.streams import Shuffled
+
+CHUNK = 20
+
+
+@pytest.fixture(scope="module")
+def made():
+    X = np.random.default_rng(0).normal(size=(2000, 6))
+    return X, (X @ np.arange(6.0) + X[:, 0] ** 2 > 1.0).astype(float)
+
+
+@pytest.fixture
+def often(monkeypatch):
+    """A loss after each task, and tasks of a chunk."""
+    cut_small(monkeypatch)
+    monkeypatch.setattr(ArraySource, "partition_rows", CHUNK)
+    for name in ("_SECONDS", "_LEAST_SECONDS", "_REST"):
+        monkeypatch.setattr(within_pass, name, 0.0)
+
+
+@pytest.fixture
+def parts(monkeypatch):
+    """What is done of a pass at each loss, with the loss; tasks run one after another."""
+
+    def run(_self, function, calls, _window, name, shared=(), _results=1):
+        return Shuffled(0).run(function, calls, 1, name, shared)
+
+    monkeypatch.setattr(LocalExecutor, "run", run)
+    found = []
+    loss_of = WithinPass._loss
+
+    def spy(self, part):
+        found.append((part, loss_of(self, part)))
+        return found[-1][1]
+
+    monkeypatch.setattr(WithinPass, "_loss", spy)
+    return found
+
+
+@pytest.mark.usefixtures("often")
+@pytest.mark.parametrize("name", ["newton", "smoothing", "sizes", "replicas", "rows", "network"])
+def test_losses_within_passes_change_no_bit(name, made, monkeypatch):
+    model, settings = RUNS[name]
+    if "batch_size" in settings:
+        settings = settings | {"shuffle_chunks": 1}
+    training, events = Training(random_state=0, **settings), Losses()
+    watched = train(model, made[0], training, y=made[1], callbacks=[events])
+    with monkeypatch.context() as patch:
+        patch.setattr(WithinPass, "look", lambda *_: None)
+        plain = train(model, made[0], training, y=made[1])
+    require_same(watched, plain)
+    assert plain[1].within == ()
+    points = watched[1].within
+    assert [point.loss for point in points] == events.losses
+    assert len(points) >= 5
+    assert all(0 < point.passes <= watched[1].passes and point.loss > 0 for point in points)
+    assert Report.from_json(watched[1].to_json()).within == points
+
+
+@pytest.mark.usefixtures("often")
+def test_of_a_full_batch_it_is_the_mean_loss_of_the_rows_so_far(made, parts):
+    start, _ = train(LogisticModel(C=0.01), made[0], y=made[1])
+    parts.clear()
+    training = Training(solver="lbfgs", max_iter=1)
+    train(LogisticModel(), made[0], training, y=made[1], start=start)
+    positions = [part.position for part, _ in parts]
+    first = next(i for i, n in enumerate(positions) if n > min(positions[i + 1 :], default=0))
+    found = [(part.position, loss[0]) for part, loss in parts[: first + 1] if loss]
+    assert len(found) > 1
+    for position, loss in found:
+        X, y = (each[: position * CHUNK] for each in made)
+        z = X @ start.coef[0] + start.intercept[0]
+        assert loss == pytest.approx(np.logaddexp(0, np.where(y, -z, z)).mean(), rel=1e-9)
+
+
+@pytest.mark.usefixtures("often")
+def test_of_least_squares_it_is_that_of_the_model_of_the_rows_so_far(made, parts):
+    train(RidgeModel(alpha=1e-9), made[0], y=made[1])
+    solved = [(part.position * CHUNK, loss[0]) for part, loss in parts if loss]
+    assert len(solved) > 1
+    for count, loss in solved:
+        X, y = (each[:count] for each in made)
+        columns = np.column_stack([X, np.ones(count)])
+        left = y - columns @ np.linalg.lstsq(columns, y, rcond=None)[0]
+        assert loss == pytest.approx(0.5 * float(left @ left) / count, rel=1e-4)
+    _, report = train(LassoModel(alpha=0.01), made[0], y=made[1])
+    assert len(report.within) > 1
+
+
+class Losses:
+    """Keeps the losses within passes that a callback gets."""
+
+    def __init__(self):
+        self.losses = []
+
+    def __call__(self, event):
+        if isinstance(event, Progressed) and event.loss is not None:
+            self.losses.append(event.loss)
+
+
+def watching(n_rows):
+    """The losses within the passes of updates, whose solver is not asked."""
+    rows: Any = SimpleNamespace(n_rows=n_rows)
+    watch: Any = WithinPass(Updates(Adam(), 1), rows)
+    watch.begin(None, None)
+    return watch
+
+
+def test_of_updates_it_is_that_of_the_rows_since_the_last_one():
+    watch = watching(1)
+
+    def seen(*sums):
+        states = tuple({"sums": np.array(each), "counters": np.array([0, 3, 9])} for each in sums)
+        return watch._loss(PartialPass(1, 10, states=states))
+
+    assert seen([8.0, 4.0], [2.0, 1.0]) == (2.0, 6)
+    assert seen([9.0, 6.0], [3.0, 3.0]) == (0.5, 6)
+    assert seen([9.0, 6.0], [3.0, 3.0]) is None  # rows without weight
+    watch.begin(None, None)
+    assert seen([4.0, 4.0]) == (1.0, 3)
+
+
+def test_a_loss_is_due_after_a_second_or_a_share_of_a_pass(monkeypatch):
+    now = [10.0]
+    monkeypatch.setattr(within_pass, "perf_counter", lambda: now[0])
+    watch = watching(1000)
+    state = {"sums": np.zeros(2), "counters": np.zeros(3, int)}
+
+    def progress():
+        state["sums"] = state["sums"] + 1.0
+        return PartialPass(1, 10, states=(state,))
+
+    found = []
+    for seconds, rows in ((0.05, 900), (0.2, 1), (0.25, 100), (0.4, 15), (0.5, 22), (1.6, 23)):
+        now[0] = 10.0 + seconds
+        found.append(watch.look(progress, rows, seconds))
+    assert [point and point.seconds for point in found] == [None, 0.2, None, None, 0.5, 1.6]
