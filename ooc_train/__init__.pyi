@@ -22,6 +22,7 @@ from .errors import StoreError as StoreError
 from .errors import StoreNotFound as StoreNotFound
 from .errors import TableError as TableError
 from .errors import TableNotFound as TableNotFound
+from .estimators import CalibratedClassifier as CalibratedClassifier
 from .estimators import ElasticNet as ElasticNet
 from .estimators import GammaRegressor as GammaRegressor
 from .estimators import HuberRegressor as HuberRegressor
@@ -54,6 +55,7 @@ from .explanation.importance_table import Importance as Importance
 from .explanation.summary import summary as summary
 from .exporting.export import Exported as Exported
 from .exporting.export import export as export
+from .inference.calibrate import calibrate as calibrate
 from .inference.class_metrics import ClassMetrics as ClassMetrics
 from .inference.group_metrics import GroupMetrics as GroupMetrics
 from .inference.predict import evaluate as evaluate

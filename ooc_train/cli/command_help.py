@@ -28,6 +28,7 @@ EXAMPLES: Mapping[str, tuple[str, ...]] = {
         "ooc-train train flights.zarr --out late.run --batch-size 256 --checkpoint-every 10min",
         "ooc-train train --resume late.run --max-iter 20",
     ),
+    "calibrate": ("ooc-train calibrate late.run validation.zarr --out calibrated.run",),
     "evaluate": ("ooc-train evaluate late.run flights.test.zarr",),
     "predict": ("ooc-train predict late.run new.csv predictions.csv",),
     "explain": ("ooc-train explain late.run flights.test.zarr --plot late.png",),

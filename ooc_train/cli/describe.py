@@ -170,6 +170,7 @@ def describe_run(path: str, fitted: "Fitted") -> dict[str, Any]:
         "row_shape": fitted.row_shape,
         "n_outputs": fitted.n_outputs,
         "classes": list(fitted.classes) or None,
+        "calibration": None if fitted.calibration is None else fitted.calibration.to_json(),
         "report": dict(fitted.report),
     }
 
@@ -192,6 +193,8 @@ def run_text(path: str, fitted: "Fitted") -> str:
         ("seconds", approximate_duration(report.seconds)),
         ("memory", str(report.memory)),
     ]
+    if fitted.calibration is not None:
+        rows.insert(4, ("calibration", str(fitted.calibration)))
     return "\n".join(_pairs(rows))
 
 
@@ -246,7 +249,8 @@ def _classes(store: "Store") -> str:
 
 
 def _pairs(rows: Sequence[tuple[str, str]]) -> list[str]:
-    return [f"{name:<8}  {value}" for name, value in rows]
+    width = max(8, *(len(name) for name, _ in rows))
+    return [f"{name:<{width}}  {value}" for name, value in rows]
 
 
 def _y_name(y: "ArrayLayout") -> str:

@@ -9,6 +9,7 @@ predictions and probabilities are always float64, so that the answer does not de
 of rows. Networks alone multiply in the type of X while they learn.
 """
 
+from ooc_train.estimators.calibrated import CalibratedClassifier
 from ooc_train.estimators.classification import LogisticRegression
 from ooc_train.estimators.generalized_linear import (
     GammaRegressor,
@@ -29,6 +30,7 @@ from ooc_train.estimators.robust import (
 )
 
 __all__ = [
+    "CalibratedClassifier",
     "ElasticNet",
     "GammaRegressor",
     "HuberRegressor",

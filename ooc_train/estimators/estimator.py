@@ -29,6 +29,7 @@ from ooc_train.estimators.validation import (
 from ooc_train.inference.outputs import Kind
 from ooc_train.inference.predict import evaluate, predict, predict_store
 from ooc_train.inference.raw_files import predict_files
+from ooc_train.models.calibration import Calibration
 from ooc_train.models.model import Model
 from ooc_train.models.predictor import LinearPredictor, Predictor
 from ooc_train.runs.events import Stepped
@@ -54,6 +55,8 @@ class Estimator(ValidatingEstimator):
 
     _partial_fit_state: PartialFit | None = None
     _recipe: Mapping[str, Any] | None = None
+    _calibration: Calibration | None = None
+    """That of the copy which a `CalibratedClassifier` predicts by."""
 
     random_state: int | np.random.RandomState | None
     _model_class: ClassVar[type[Model]]
@@ -208,6 +211,7 @@ class Estimator(ValidatingEstimator):
             recipe=self._recipe,
             training=self.training_,
             row_shape=self._row_shape,
+            calibration=self._calibration,
         )
 
     def _predictor(self) -> Predictor:

@@ -2,12 +2,14 @@
 
 import os
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 
 from ooc_train.core.settings import settings_of
 from ooc_train.errors import InvalidRun
+from ooc_train.estimators.calibrated import CalibratedClassifier
 from ooc_train.estimators.shared_parameters import ESTIMATORS
 from ooc_train.runs.run_loading import load_fitted
 from ooc_train.solvers.training_settings import Training
@@ -29,7 +31,8 @@ def load(path: str | os.PathLike[str], *, module: Any = None) -> Any:
     Returns
     -------
     estimator
-        Of the class that has the name of the model.
+        Of the class that has the name of the model; a `CalibratedClassifier` of it, where the run
+        has a calibration.
 
     Raises
     ------
@@ -61,7 +64,11 @@ def load(path: str | os.PathLike[str], *, module: Any = None) -> Any:
         settings["tol"] = model.default_tol
     if training.max_iter is None:
         settings["max_iter"] = estimator_class().max_iter
-    return estimator_class(**settings)._restored(fitted, os.fspath(path))  # noqa: SLF001 (of this folder)
+    plain = replace(fitted, calibration=None)
+    estimator = estimator_class(**settings)._restored(plain, os.fspath(path))  # noqa: SLF001 (of this folder)
+    if fitted.calibration is None:
+        return estimator
+    return CalibratedClassifier._restored(estimator, fitted)  # noqa: SLF001
 
 
 def copied_to(plain: Any, estimator: Any) -> Any:

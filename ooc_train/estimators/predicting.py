@@ -45,7 +45,7 @@ class Postprocess:
         """Return the predictions for rows in memory; `first_row` is for messages."""
         fitted = self.fitted
         converted = np.empty((PIECE_ROWS, fitted.n_features))
-        z = fitted.predictor.decision(np.asarray(X), converted, first_row)
+        z = fitted.decision(np.asarray(X), converted, first_row)
         return self.values(Outputs.of(fitted).at(z, self.kind))
 
     def lazy(self, X: Any) -> Any:

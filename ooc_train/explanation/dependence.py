@@ -164,7 +164,8 @@ class DependenceSums:
 
     @property
     def _is_linear(self) -> bool:
-        return isinstance(self.fitted.predictor, LinearPredictor)
+        plain = self.fitted.calibration is None  # otherwise z is no longer linear
+        return plain and isinstance(self.fitted.predictor, LinearPredictor)
 
     @property
     def output_names(self) -> tuple[str, ...]:
@@ -199,10 +200,10 @@ class DependenceSums:
         NonFiniteData
             If the block holds NaN or infinity.
         """
-        outputs, predictor = Outputs.of(self.fitted), self.fitted.predictor
+        outputs = Outputs.of(self.fitted)
         for start in range(0, block.n_rows, PIECE_ROWS):
             X, first = block.X[start : start + PIECE_ROWS], block.row_number(start)
-            z = predictor.decision(X, workspace["converted"], first)
+            z = self.fitted.decision(X, workspace["converted"], first)
             changed = workspace["changed"][: len(X)]
             np.copyto(changed, X)
             sums["rows"] += len(X)
@@ -230,7 +231,7 @@ class DependenceSums:
         if self._is_linear:
             return np.asarray(base + self.fitted.coef[:, places] @ setting)
         changed[:, places] = setting
-        return self.fitted.predictor.decision(changed, workspace["converted"], first)
+        return self.fitted.decision(changed, workspace["converted"], first)
 
     def averages(self, sums: Sums) -> list[Array]:
         """Return the mean predictions of each column, (values, outputs)."""

@@ -68,7 +68,8 @@ class ImportanceSums:
 
     @property
     def _is_linear(self) -> bool:
-        return isinstance(self.fitted.predictor, LinearPredictor)
+        plain = self.fitted.calibration is None  # otherwise z is no longer linear
+        return plain and isinstance(self.fitted.predictor, LinearPredictor)
 
     def zeros(self) -> Sums:
         """Return the sums over no rows, all zero."""
@@ -117,7 +118,7 @@ class ImportanceSums:
         if y is None:
             raise ValueError("importances need y, and these data have none")
         weight = np.ones(block.n_rows) if block.weight is None else block.weight
-        z = fitted.predictor.decision(block.X, workspace["converted"], first)
+        z = fitted.decision(block.X, workspace["converted"], first)
         due = fitted.loss.targets(y, fitted.n_outputs)
         sums["rows"] += block.n_rows
         sums["weight"] += weight.sum()
@@ -180,7 +181,7 @@ class ImportanceSums:
         """Return the predictors with columns replaced, by a whole prediction."""
         del z
         X[:, places] = others
-        return self.fitted.predictor.decision(X, workspace["converted"], first)
+        return self.fitted.decision(X, workspace["converted"], first)
 
     def _add_scores(
         self, sums: Sums, k: int, due: Array, y: Array, z: Array, weight: Array

@@ -1,5 +1,6 @@
 """Standard errors of a linear model, by one pass more over its rows."""
 
+from dataclasses import replace
 from functools import partial
 from typing import Any, Literal
 
@@ -124,7 +125,7 @@ def summary(
         raise ValueError('errors="cluster" needs groups, and groups are for errors="cluster"')
     if not 0.0 < level < 1.0:
         raise ValueError(f"level={shown(level)} is not between 0 and 1; pass 0.95, for example")
-    fitted = as_fitted(model).bare()
+    fitted = replace(as_fitted(model).bare(), calibration=None)
     _require_likelihood(fitted)
     memory_ceiling = Ceiling.of(memory_ceiling)
     fitted, inputs = with_inputs(fitted, data, y, sample_weight, memory_ceiling)

@@ -46,6 +46,11 @@ def link_of(fitted: Fitted) -> Link:
         functions no other program knows.
     """
     predictor = fitted.predictor
+    if fitted.calibration is not None:
+        raise ValueError(
+            "a calibrated model has no export; export the run that was calibrated, or predict with "
+            "ooc_train"
+        )
     if isinstance(predictor, TorchPredictor):
         raise ValueError(  # noqa: TRY004 (as for other models)
             "PyTorch exports its modules itself: model = ooc_train.load(RUN, module=...), then "

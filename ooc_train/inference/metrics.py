@@ -29,7 +29,6 @@ from ooc_train.inference.class_metrics import (
 from ooc_train.inference.outputs import Outputs
 from ooc_train.inference.residual_metrics import ResidualMetrics, add_residuals, residual_zeros
 from ooc_train.objective.loss import LogLinkLoss, raise_if_outside
-from ooc_train.objective.losses.logistic import Logistic
 from ooc_train.runs.fitted import Fitted
 from ooc_train.stream.input_data import Inputs
 from ooc_train.stream.requirements import loads_of
@@ -74,7 +73,7 @@ class MetricSums:
         """Return the reduction for a model whose columns are in the order of those of `inputs`."""
         statistics = inputs.statistics
         row = np.zeros(fitted.n_features) if statistics is None else statistics.mean
-        about = fitted.predictor.decision(row[None])[0]
+        about = fitted.decision(row[None])[0]
         if not fitted.model.is_classifier:
             about = fitted.loss.mean(about)
         return cls(fitted, about[: inputs.source.n_outputs], detailed)
@@ -182,7 +181,7 @@ class MetricSums:
             weight = None if block.weight is None else block.weight[rows]
             first = block.row_number(start)
             piece = Block(block.X[rows], block.y[rows], weight, ((0, first),))
-            yield piece, self.fitted.predictor.decision(piece.X, workspace["converted"], first)
+            yield piece, self.fitted.decision(piece.X, workspace["converted"], first)
 
     def add_predicted(self, sums: Sums, block: Block, z: Array) -> None:
         """Add the sums over rows with predictors z into `sums`, in place."""
@@ -246,10 +245,8 @@ class MetricSums:
         self, histogram: Array, codes: NDArray[np.intp], z: Array, weight: Array
     ) -> None:
         """Add the weights of rows to the bins of their scores, in place."""
-        outputs, (scored, _, n_bins) = Outputs.of(self.fitted), histogram.shape
-        by_probability = outputs.has_positive_probabilities and not self._is_binary
-        # Any score in the order of z gives the same curves; for a logit it is the probability.
-        scores = outputs.probabilities(z) if by_probability else Logistic().mean(z)
+        scored, _, n_bins = histogram.shape
+        scores = Outputs.of(self.fitted).scores(z)
         for k in range(scored):
             bins = np.minimum((scores[:, k] * n_bins).astype(np.intp), n_bins - 1)
             bins += n_bins * (codes == (1 if self._is_binary else k))
@@ -289,7 +286,7 @@ class MetricSums:
                 self.fitted.classes,
                 sums["confusion"],
                 sums["histogram"],
-                Outputs.of(self.fitted).has_positive_probabilities,
+                Outputs.of(self.fitted).scores_are_probabilities,
                 sums["ranks"],
                 sums.get("confidence"),
             )

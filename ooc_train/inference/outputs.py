@@ -8,11 +8,15 @@ from numpy.typing import NDArray
 
 from ooc_train.core.sums import Array
 from ooc_train.objective.loss import Loss
+from ooc_train.objective.losses.logistic import Logistic
 from ooc_train.runs.fitted import Fitted, Label
 
 ByClass = Literal["probability", "log_probability"]
 BY_CLASS: tuple[ByClass, ...] = get_args(ByClass)
 """Kinds of predictions with a number for each class."""
+
+_LINEAR = ("truncated linear", "probability")
+"""Links of which z is twice the probability, less 1, cut off at 0 and 1 or always between them."""
 
 Kind = Literal["prediction", "decision"] | ByClass
 
@@ -75,12 +79,17 @@ class Outputs:
     @property
     def has_probabilities(self) -> bool:
         """Whether z gives probabilities of classes that add up to 1."""
-        return self.has_positive_probabilities or self.loss.link == "truncated linear"
+        return self.has_positive_probabilities or self.loss.link in _LINEAR
 
     @property
     def has_positive_probabilities(self) -> bool:
         """Whether z gives probabilities above 0, which have logarithms: the link is a logit."""
         return bool(self.classes) and self.loss.link in ("logit", "multinomial logit")
+
+    @property
+    def scores_are_probabilities(self) -> bool:
+        """Whether `scores` are probabilities, which do not tie where predictors differ."""
+        return self.has_probabilities and self.loss.link != "truncated linear"
 
     @property
     def is_log_loss(self) -> bool:
@@ -133,6 +142,15 @@ class Outputs:
         total = sum(np.exp(shifted[:, k]) for k in range(self.n_outputs))
         shifted -= np.log(total)[:, np.newaxis]
         return shifted
+
+    def scores(self, z: Array) -> Array:
+        """Return a score from 0 to 1 of each class, of two of the second, (rows, scored classes).
+
+        Scores that are no probabilities are in the order of z, and give the same curves.
+        """
+        if not self.scores_are_probabilities:
+            return Logistic().mean(z)
+        return self.loss.mean(z) if self.n_outputs == 1 else self.probabilities(z)
 
     def ranks(self, z: Array, codes: NDArray[np.intp]) -> NDArray[np.intp]:
         """Return how many classes come before each row's own, (rows,): 0 if it is predicted."""

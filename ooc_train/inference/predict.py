@@ -322,7 +322,7 @@ class _Collect:
             # In pieces: with many classes, predictors may be much larger than the rows.
             for row in range(0, block.n_rows, PIECE_ROWS):
                 X = block.X[row : row + PIECE_ROWS]
-                z = self.fitted.predictor.decision(X, workspace["converted"], first + row)
+                z = self.fitted.decision(X, workspace["converted"], first + row)
                 parts.append(outputs.at(z, self.kind))
         return start, np.concatenate(parts)
 
@@ -356,7 +356,7 @@ class _Write:
                 # In pieces: with many classes, predictions may be much larger than the rows.
                 for row in range(0, block.n_rows, PIECE_ROWS):
                     X = block.X[row : row + PIECE_ROWS]
-                    z = self.fitted.predictor.decision(X, workspace["converted"], start + row)
+                    z = self.fitted.decision(X, workspace["converted"], start + row)
                     columns = {
                         name: outputs.labelled(z, cast("Kind", name))
                         for name in self.layouts.keys() - {"row_id"}

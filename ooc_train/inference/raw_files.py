@@ -116,7 +116,7 @@ def predict_files(
         converted = np.empty((_piece_rows(fitted), fitted.n_features))
         with _writer(fitted, kinds, os.fspath(out), overwrite=overwrite) as writer:
             for block in rows.blocks(available):
-                z = fitted.predictor.decision(block.X, converted, count)
+                z = fitted.decision(block.X, converted, count)
                 if isinstance(writer, TableWriter):
                     writer.write({rows.id_name: block.ids} | _columns(outputs, z, kinds))
                 else:

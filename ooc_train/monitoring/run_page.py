@@ -60,6 +60,8 @@ def _settings(fitted: Fitted) -> list[tuple[str, str]]:
     rows = [("model", fitted.model.name), *((name, str(value)) for name, value in settings.items())]
     if fitted.classes:
         rows.append(("classes", few(fitted.classes)))
+    if fitted.calibration is not None:
+        rows.append(("calibration", str(fitted.calibration)))
     return rows
 
 

@@ -13,14 +13,16 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from ooc_train.core.atomic import PartialOutput
 from ooc_train.core.output_kinds import RUN, explain_os_errors
 from ooc_train.core.renames import sync_file, sync_folder
 from ooc_train.core.settings import defaults_of
-from ooc_train.core.sums import Array
+from ooc_train.core.sums import Array, array_bytes
 from ooc_train.core.text import few, html_table
 from ooc_train.errors import InvalidRun
+from ooc_train.models.calibration import Calibration
 from ooc_train.models.model import Model
 from ooc_train.models.predictor import LinearPredictor, Predictor
 from ooc_train.models.pytorch.torch_predictor import TorchPredictor
@@ -31,7 +33,8 @@ from ooc_train.stream.feature_names import column_order, require_row_shape
 from ooc_train.tables.names import RECIPE_FILE
 
 RUN_FORMAT = "ooc_train.run"
-RUN_VERSION = 3
+RUN_VERSION, CALIBRATED_VERSION = 3, 4
+"""Formats of runs, and of those with a calibration, which releases without any have to refuse."""
 
 ARRAYS, TENSORS = "parameters.npz", "parameters.safetensors"
 
@@ -60,6 +63,8 @@ class Fitted:
         How the model was learned.
     row_shape : tuple of int or None
         Shape of a training row of several axes, as of an image, whose values are the features.
+    calibration : Calibration or None
+        What becomes of the predictors before they are probabilities and classes.
     """
 
     model: Model
@@ -70,6 +75,7 @@ class Fitted:
     recipe: Mapping[str, Any] | None = None
     training: Training = AUTOMATIC
     row_shape: tuple[int, ...] | None = None
+    calibration: Calibration | None = None
 
     def __repr__(self) -> str:
         found = dict(self._figures()[1:])
@@ -96,6 +102,8 @@ class Fitted:
             ("classes" if self.classes else "outputs", few(self.classes) or f"{self.n_outputs:,}"),
             ("parameters", f"{sum(each.size for each in self.predictor.arrays.values()):,}"),
         ]
+        if self.calibration is not None:
+            rows.append(("calibration", str(self.calibration)))
         for name, form in (("loss", ".6g"), ("passes", ".4g"), ("n_rows", ","), ("solver", "")):
             if (value := self.report.get(name)) is not None:
                 rows.append((name, format(value, "" if isinstance(value, str) else form)))
@@ -112,8 +120,9 @@ class Fitted:
 
     @property
     def nbytes(self) -> int:
-        """Bytes of the parameters."""
-        return sum(array.nbytes for array in self.predictor.arrays.values())
+        """Bytes of the parameters, and of the calibration."""
+        calibration = 0 if self.calibration is None else array_bytes(self.calibration)
+        return sum(array.nbytes for array in self.predictor.arrays.values()) + calibration
 
     @property
     def n_outputs(self) -> int:
@@ -145,8 +154,28 @@ class Fitted:
 
     @property
     def loss(self) -> Loss:
-        """The loss that was minimised."""
+        """The loss that was minimised; of calibrated predictors, that which evaluates them."""
+        if self.calibration is not None:
+            return self.calibration.loss(self.n_outputs)
         return self.model.fitted_loss(len(self.classes), self.predictor)
+
+    def decision(
+        self, X: NDArray[np.floating], converted: Array | None = None, first_row: int = 0
+    ) -> Array:
+        """Return the predictors z of rows, (rows, outputs), calibrated where the model is.
+
+        Parameters
+        ----------
+        X, converted, first_row
+            As for `Predictor.decision`.
+
+        Raises
+        ------
+        NonFiniteData
+            If a row holds NaN or infinity, or its predictor exceeds float64.
+        """
+        z = self.predictor.decision(X, converted, first_row)
+        return z if self.calibration is None else self.calibration(z)
 
     def for_columns(
         self,
@@ -221,7 +250,7 @@ class Fitted:
     def _to_json(self) -> dict[str, Any]:
         return {
             "format": RUN_FORMAT,
-            "format_version": RUN_VERSION,
+            "format_version": RUN_VERSION if self.calibration is None else CALIBRATED_VERSION,
             "model": {"name": self.model.name, **self.model.settings()},
             "training": self.training.settings(),
             "predictor": self.predictor.kind,
@@ -229,4 +258,4 @@ class Fitted:
             "feature_names": self.feature_names and list(self.feature_names),
             "row_shape": self.row_shape and list(self.row_shape),
             "report": dict(self.report),
-        }
+        } | ({} if self.calibration is None else {"calibration": self.calibration.to_json()})

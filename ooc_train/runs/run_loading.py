@@ -19,12 +19,20 @@ from ooc_train.core.schema import (
 )
 from ooc_train.core.schema import text as is_text
 from ooc_train.errors import InvalidRun, OocTrainError
+from ooc_train.models.calibration import calibration_of
 from ooc_train.models.model import Model
 from ooc_train.models.model_registry import PREDICTORS, SAVED_MODELS
 from ooc_train.models.predictor import Predictor
 from ooc_train.models.pytorch.torch_predictor import TorchPredictor
 from ooc_train.models.pytorch.torch_settings import made_by_keywords
-from ooc_train.runs.fitted import ARRAYS, RUN_FORMAT, RUN_VERSION, TENSORS, Fitted
+from ooc_train.runs.fitted import (
+    ARRAYS,
+    CALIBRATED_VERSION,
+    RUN_FORMAT,
+    RUN_VERSION,
+    TENSORS,
+    Fitted,
+)
 from ooc_train.runs.parameters import read_arrays
 from ooc_train.runs.tensor_file import read_tensors
 from ooc_train.solvers.training_settings import Training
@@ -138,7 +146,8 @@ def _loaded(path: str, module: Any) -> Fitted:
     require(found, _ABOUT, file, _SETTINGS)
     if found["format"] != RUN_FORMAT:
         raise InvalidRun(f"{path} is no run: its format is {shown(found['format'])}")
-    if (version := found["format_version"]) != RUN_VERSION:
+    known = CALIBRATED_VERSION if "calibration" in found else RUN_VERSION
+    if (version := found["format_version"]) != known:
         release = "a later" if version > RUN_VERSION else "an earlier"
         raise InvalidRun(
             f"{path} was written by {release} release (format {version}, this one reads "
@@ -169,6 +178,9 @@ def _loaded(path: str, module: Any) -> Fitted:
             _recipe(path),
             Training(**found["training"]),
             None if found.get("row_shape") is None else tuple(found["row_shape"]),
+            calibration_of(found["calibration"], predictor.n_outputs)
+            if "calibration" in found
+            else None,
         )
         _require_consistent(fitted)
     except (TypeError, ValueError) as error:
@@ -205,7 +217,7 @@ def _require_consistent(fitted: Fitted) -> None:
     if fitted.model.is_classifier:
         if n_classes < 2 or outputs != (1 if n_classes == 2 else n_classes):
             raise ValueError(f"{outputs} predictors and {n_classes} classes")
-    elif n_classes:
+    elif n_classes or fitted.calibration is not None:
         raise ValueError(f"{n_classes} classes, and the {fitted.model.name} model has none")
     if fitted.feature_names is not None and len(fitted.feature_names) != fitted.n_features:
         raise ValueError(f"{fitted.n_features} features and {len(fitted.feature_names)} names")
