@@ -42,7 +42,7 @@ def link_of(fitted: Fitted) -> Link:
     Raises
     ------
     ValueError
-        If the model is one of PyTorch, or has a loss or an activation of the user's own, whose
+        If the model is one of PyTorch or calibrated, or has a loss or an activation of the user's own, whose
         functions no other program knows.
     """
     predictor = fitted.predictor
