@@ -42,6 +42,7 @@ from .estimators import SGDRegressor as SGDRegressor
 from .estimators import TorchClassifier as TorchClassifier
 from .estimators import TorchRegressor as TorchRegressor
 from .estimators import TweedieRegressor as TweedieRegressor
+from .estimators import display as display
 from .estimators import enet_path as enet_path
 from .estimators import lasso_path as lasso_path
 from .estimators import load as load

@@ -3,15 +3,17 @@
 import json
 from typing import Any
 
+import matplotlib.pyplot as plt
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from sklearn import metrics as due
+from sklearn.calibration import CalibrationDisplay
 from typer.testing import CliRunner
 
 import ooc_train
-from ooc_train import cli, evaluate
+from ooc_train import cli, display, evaluate
 from ooc_train.errors import CeilingExceeded
 from ooc_train.inference import residual_metrics
 from ooc_train.inference.class_metrics import ClassMetrics
@@ -66,6 +68,43 @@ def test_probabilities_are_scored_as_by_scikit_learn(n_classes):
     assert found["ece"] == pytest.approx(found["by_class"].calibration_error())
     assert found["by_class"].top_k(1) == pytest.approx(found["accuracy"])
     assert found["by_class"].top_k(n_classes) == 1.0
+
+
+@pytest.mark.parametrize(("n_classes", "label"), [(2, None), (3, 1)])
+def test_displays_are_those_of_scikit_learn(n_classes, label):
+    model, X, y, _ = classifier(n_classes)
+    by_class = evaluate(model, X, y=y)[0]["by_class"]
+    k = n_classes - 1 if label is None else label
+    p = model.predict_proba(X)[:, k]
+    own, bins = y == k, by_class.histogram.shape[-1]
+    p = (np.minimum(np.floor(p * bins), bins - 1) + 0.5) / bins  # ties by bins
+    ours = display(by_class, "roc", label)
+    expected = due.RocCurveDisplay.from_predictions(own, p, drop_intermediate=False)
+    assert ours.fpr == pytest.approx(expected.fpr, abs=1e-12)
+    assert ours.tpr == pytest.approx(expected.tpr, abs=1e-12)
+    assert ours.roc_auc == pytest.approx(expected.roc_auc, rel=1e-9)
+    expected = due.PrecisionRecallDisplay.from_predictions(own, p)
+    ours = display(by_class, "precision_recall", label)
+    assert ours.precision == pytest.approx(expected.precision, abs=1e-12)
+    assert ours.recall == pytest.approx(expected.recall, abs=1e-12)
+    assert ours.average_precision == pytest.approx(expected.average_precision, rel=1e-9)
+    assert ours.prevalence_pos_label == pytest.approx(own.mean())
+    expected = CalibrationDisplay.from_predictions(own, p, n_bins=10)
+    ours = display(by_class, "calibration", label)
+    assert ours.prob_true == pytest.approx(expected.prob_true, abs=1e-12)
+    assert ours.prob_pred == pytest.approx(expected.prob_pred, abs=1e-4)
+    ours = display(by_class, "confusion")
+    assert (ours.confusion_matrix == due.confusion_matrix(y, model.predict(X))).all()
+    assert ours.confusion_matrix.dtype == np.int64
+    for kind in ("roc", "precision_recall", "calibration", "confusion"):
+        assert display(by_class, kind).plot().figure_ is not None
+    plt.close("all")
+    with pytest.raises(ValueError, match="kind='lift' is none of 'roc'"):
+        display(by_class, "lift")  # type: ignore[arg-type]
+    with pytest.raises(ValueError, match="no score of the class 9"):
+        display(by_class, "roc", 9)
+    with pytest.raises(ValueError, match="leave label out"):
+        display(by_class, "confusion", 1)
 
 
 def test_ranks_agree_with_the_predicted_class_in_ties():

@@ -124,6 +124,7 @@ EXPORTED: list[str] = [
     "batch_schedule",
     "batches",
     "calibrate",
+    "display",
     "enet_path",
     "evaluate",
     "evaluate_files",

@@ -11,6 +11,7 @@ of rows. Networks alone multiply in the type of X while they learn.
 
 from ooc_train.estimators.calibrated import CalibratedClassifier
 from ooc_train.estimators.classification import LogisticRegression
+from ooc_train.estimators.displays import display
 from ooc_train.estimators.generalized_linear import (
     GammaRegressor,
     PoissonRegressor,
@@ -50,6 +51,7 @@ __all__ = [
     "TorchClassifier",
     "TorchRegressor",
     "TweedieRegressor",
+    "display",
     "enet_path",
     "lasso_path",
     "load",

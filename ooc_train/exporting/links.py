@@ -42,8 +42,8 @@ def link_of(fitted: Fitted) -> Link:
     Raises
     ------
     ValueError
-        If the model is one of PyTorch or calibrated, or has a loss or an activation of the user's own, whose
-        functions no other program knows.
+        If the model is one of PyTorch, or calibrated, or has a loss or an activation of the user's
+        own, whose functions no other program knows.
     """
     predictor = fitted.predictor
     if fitted.calibration is not None:
