@@ -6,15 +6,20 @@ import os
 import pickle
 import shutil
 import stat
+from dataclasses import replace
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
-from ooc_train import evaluate, ingest, train
+import ooc_train
+from ooc_train import evaluate, ingest, make_data, train
 from ooc_train.core.output_kinds import RUN, require_output
+from ooc_train.core.units import approximate_bytes
 from ooc_train.errors import InvalidRun, OutputExists
 from ooc_train.inference.outputs import Outputs
 from ooc_train.models.classification_models import LogisticModel
@@ -24,6 +29,9 @@ from ooc_train.objective.losses import LOSSES
 from ooc_train.runs.fitted import Fitted
 from ooc_train.runs.run_loading import load_fitted
 from ooc_train.solvers.training_settings import Training
+from ooc_train.stream.inputs import read_inputs
+from ooc_train.training.run_identity import origin_of
+from ooc_train.training.task import Task
 
 RNG = np.random.default_rng(0)
 TWO = Fitted(
@@ -37,6 +45,7 @@ TWO = Fitted(
 THREE = Fitted(
     LogisticModel(), LinearPredictor(RNG.normal(size=(3, 3)), RNG.normal(size=3)), (-1, 0, 7)
 )
+FILES = ["card.md", "model.json", "parameters.npz"]
 LINE = Fitted(RidgeModel(alpha=2.0), LinearPredictor(RNG.normal(size=(2, 3)), RNG.normal(size=2)))
 X = RNG.normal(size=(40, 3)).astype("f4")
 
@@ -55,7 +64,7 @@ def test_a_run_comes_back_to_the_last_bit(tmp_path, fitted):
     fitted.save(tmp_path / "a.run/")
     assert_same(load_fitted(tmp_path / "a.run"), fitted)
     assert sorted(os.listdir(tmp_path)) == ["a.run"]
-    assert sorted(os.listdir(tmp_path / "a.run")) == ["model.json", "parameters.npz"]
+    assert sorted(os.listdir(tmp_path / "a.run")) == FILES
 
 
 @settings(max_examples=25, deadline=None)
@@ -319,3 +328,61 @@ def test_what_jobs_return_shows_itself_in_a_line_and_a_table(tmp_path):
         assert page.startswith("<table>")
         assert "<b>" not in page
         assert text in page
+
+
+def sections_of(path):
+    """The tables of a card: the rows of each section as a dictionary."""
+    _, *parts = (path / "card.md").read_text(encoding="utf-8").split("\n## ")
+    rows = {part.partition("\n")[0]: part.splitlines()[4:] for part in parts}
+    return {
+        title: dict(row.strip("| ").split(" | ", 1) for row in lines if row)
+        for title, lines in rows.items()
+    }
+
+
+def test_the_card_of_a_run_says_what_it_is(tmp_path):
+    rng = np.random.default_rng(1)
+    table = {"a": rng.normal(size=90), "b": list("xyz") * 30, "late": ["no", "yes"] * 45}
+    pq.write_table(pa.table(table), tmp_path / "rows.parquet")
+    rows, out = tmp_path / "rows.parquet", tmp_path / "a.zarr"
+    store = ingest(rows, out, target="late", categorical=["b"]).store
+    training = Training(batch_size=16, max_passes=2, tol=0.0, random_state=7)
+    _, report = train(LogisticModel(), store, training, validation=store, out=tmp_path / "a.run")
+    found = sections_of(tmp_path / "a.run")
+    assert list(found) == [
+        *("Model", "Data", "Quality", "Run", "Settings", "Memory", "Privacy", "Made")
+    ]
+    assert found["Model"]["model"] == "logistic"
+    assert found["Model"]["classes"] == "no, yes"
+    assert found["Data"]["data"] == f"a.zarr: 90 x 4 float32, id {store.store_id}"
+    assert found["Data"]["validation data"] == found["Data"]["data"]
+    assert found["Data"]["raw columns"] == "a, b"
+    assert found["Quality"]["loss of the training rows"] == f"{report.loss:.6g}"
+    assert found["Run"]["seed"] == "7"
+    assert found["Settings"]["max\\_passes"] == "2"
+    assert found["Memory"]["ceiling"] == approximate_bytes(report.memory.ceiling)
+    assert "none" in found["Privacy"]["differential privacy"]
+    assert ooc_train.__version__ in found["Made"]["versions"]
+    assert str(tmp_path) not in (tmp_path / "a.run" / "card.md").read_text(encoding="utf-8")
+    assert load_fitted(tmp_path / "a.run").report["origin"] == report.origin
+
+
+def test_a_card_holds_no_password_of_a_url_and_no_markup(tmp_path):
+    store = make_data(tmp_path / "a.zarr", rows=100, features=2)
+    inputs = read_inputs(store, classifier=True)
+    secret = "s3://key:secret@host/folder/a.zarr?token=secret"
+    task = Task.of(LogisticModel(), replace(inputs, store=replace(store, path=secret)), Training())
+    origin = origin_of(task)
+    assert origin["data"].startswith("a.zarr: 100 x 2 float32, id ")
+    assert "secret" not in str(origin)
+    names = ("a|b", "<script>", "[x](y)\n# z")
+    replace(TWO, feature_names=names).save(tmp_path / "b.run")
+    text = (tmp_path / "b.run" / "card.md").read_text(encoding="utf-8")
+    assert "a\\|b, &lt;script>, \\[x\\](y) # z" in text
+
+
+def test_arrays_are_known_by_some_of_their_rows():
+    X = np.random.default_rng(0).normal(size=(50, 3))
+    data = [train(RidgeModel(), rows, y=rows[:, 0])[1].origin["data"] for rows in (X, X, X + 1.0)]
+    assert data[0].startswith("arrays: 50 x 3 float64, digest of some rows ")
+    assert data[0] == data[1] != data[2]

@@ -3,7 +3,8 @@
 A run is a folder. `model.json` holds the settings, the class labels, the feature names and the
 report. `parameters.npz` holds the numbers; of a module of PyTorch `parameters.safetensors`, and the
 module's code is no part of the run. `recipe.json` exists if the features were made from raw
-columns. No file can hold code, and nothing is unpickled.
+columns. `card.md` tells a reader what the run is; nothing reads it. No file can hold code, and
+nothing is unpickled.
 """
 
 import json
@@ -27,6 +28,7 @@ from ooc_train.models.model import Model
 from ooc_train.models.predictor import LinearPredictor, Predictor
 from ooc_train.models.pytorch.torch_predictor import TorchPredictor
 from ooc_train.objective.loss import Loss
+from ooc_train.runs.card import CARD_FILE, card
 from ooc_train.runs.tensor_file import write_tensors
 from ooc_train.solvers.training_settings import AUTOMATIC, Training
 from ooc_train.stream.feature_names import column_order, require_row_shape
@@ -238,12 +240,18 @@ class Fitted:
                 with open(os.path.join(folder, ARRAYS), "wb") as file:
                     np.savez(file, allow_pickle=False, **self.predictor.arrays)
                     sync_file(file)
-            written = {"model.json": self._to_json(), RECIPE_FILE: self.recipe}
-            for name, values in written.items():
-                if values is not None:
-                    with open(os.path.join(folder, name), "w", encoding="utf-8") as text:
-                        json.dump(values, text, indent=2)
-                        sync_file(text)
+            values = self._to_json()
+            name = os.path.basename(output.path)
+            written = {
+                "model.json": json.dumps(values, indent=2),
+                CARD_FILE: card(name, values, self.n_features, self.recipe),
+            }
+            if self.recipe is not None:
+                written[RECIPE_FILE] = json.dumps(self.recipe, indent=2)
+            for name, content in written.items():
+                with open(os.path.join(folder, name), "w", encoding="utf-8") as text:
+                    text.write(content)
+                    sync_file(text)
             sync_folder(folder)
         return output.commit(elsewhere=True)
 

@@ -1,7 +1,7 @@
 """The report of a run: the figures of `report_` and of `--json`."""
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, field, fields
 from math import nan
 from typing import Any, Self
 
@@ -97,6 +97,8 @@ class Report:
         Folder of the saved run, or None.
     within : tuple of LossPoint
         Losses within passes, about one a second; thinned as `history` is.
+    origin : mapping of str to str
+        The data by name, type and id, the date, the versions and the machine.
     """
 
     model: str
@@ -131,6 +133,7 @@ class Report:
     run_id: str = ""
     saved_in: str | None = None
     within: tuple[LossPoint, ...] = ()
+    origin: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def loss_history(self) -> tuple[float, ...]:
@@ -266,6 +269,7 @@ class Report:
             if last not in (None, self.learning_rate):
                 rate += f"; {last:.4g} in the last update"
             rows.insert(3, ("learning rate", rate))
+        rows += self.origin.items()
         return rows + [("note", note) for note in (*self.notes, *memory.notes)]
 
     def __repr__(self) -> str:
@@ -349,6 +353,7 @@ _SCHEMA = record(
         "solver_reason": text,
         "run_id": text,
         "within": list_of(_POINT),
+        "origin": mapping_of(text),
     },
 )
 

@@ -32,6 +32,7 @@ from ooc_train.training.checkpoints import CheckpointFolder, Snapshot
 from ooc_train.training.column_scaling import prepared
 from ooc_train.training.iterations import Iterations
 from ooc_train.training.limits import Limits
+from ooc_train.training.run_identity import origin_of
 from ooc_train.training.run_record import RunRecord
 from ooc_train.training.shortfall import shortfall
 from ooc_train.training.task import Task, fitted_model
@@ -379,4 +380,5 @@ class TrainingRun:
             digits=None if state.precision is None else state.precision.digits,
             solver_reason=task.solver_reason,
             run_id="" if self._checkpoints is None else self._checkpoints.run_id,
+            origin=origin_of(task),
         )

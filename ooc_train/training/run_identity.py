@@ -2,7 +2,10 @@
 
 import hashlib
 import json
+import os
+import platform
 from collections.abc import Mapping
+from datetime import UTC, datetime
 from importlib.metadata import version
 from typing import Any
 
@@ -43,6 +46,44 @@ def identity_of(task: Task) -> dict[str, Any]:
     return plain
 
 
+def origin_of(task: Task) -> dict[str, str]:
+    """Return, as text, the data, the date, the versions and the machine of a run.
+
+    Of the place of a store its last part is told, which holds no passwords of URLs.
+    """
+    found = {"data": _told(task.inputs)}
+    if task.validation is not None:
+        found["validation data"] = _told(task.validation)
+    libraries = [f"{name} {version(name)}" for name in ("ooc_train", "numpy")]
+    return found | {
+        "date": datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC"),
+        "versions": ", ".join([*libraries, f"Python {platform.python_version()}"]),
+        "machine": f"{platform.system()} {platform.machine()}, {os.cpu_count()} cores",
+    }
+
+
+def _told(inputs: Inputs) -> str:
+    """Return the name of data, their rows, columns and type, and what identifies them."""
+    source, store = inputs.source, inputs.store
+    shape = f"{source.n_rows:,} x {source.n_features:,} {np.dtype(source.dtype).name}"
+    if store is not None:
+        name = os.path.basename(store.path.partition("?")[0].rstrip("/"))
+        return f"{name}: {shape}" + (f", id {store.store_id}" if store.store_id else "")
+    name = {"arrays": "arrays", "dask": "Dask arrays"}.get(inputs.kind, inputs.kind)
+    digest = _digest(source) if isinstance(source, ArraySource) else ""
+    return f"{name}: {shape}" + (f", digest of some rows {digest}" if digest else "")
+
+
+def _digest(source: ArraySource) -> str:
+    """Return a digest of some rows of arrays."""
+    most = max(2, min(_DIGEST_ROWS, _DIGEST_BYTES // source.row_bytes))
+    rows = np.unique(np.linspace(0, source.n_rows - 1, most).astype(np.intp))
+    digest = hashlib.sha256()
+    for array in (source.X, source.y, source.weight):
+        digest.update(b"-" if array is None else np.ascontiguousarray(array[rows]).tobytes())
+    return digest.hexdigest()[:16]
+
+
 def _data(inputs: Inputs) -> dict[str, Any]:
     """Return values that differ for other data: a store's id, or shapes, types and some rows."""
     source, store = inputs.source, inputs.store
@@ -59,12 +100,7 @@ def _data(inputs: Inputs) -> dict[str, Any]:
         "arrays": {} if store is None else dict(store.opened),
     }
     if isinstance(source, ArraySource):
-        most = max(2, min(_DIGEST_ROWS, _DIGEST_BYTES // source.row_bytes))
-        rows = np.unique(np.linspace(0, source.n_rows - 1, most).astype(np.intp))
-        digest = hashlib.sha256()
-        for array in (source.X, source.y, source.weight):
-            digest.update(b"-" if array is None else np.ascontiguousarray(array[rows]).tobytes())
-        found["contents"] = digest.hexdigest()[:16]
+        found["contents"] = _digest(source)
     if store is not None:
         found["targets"] = _targets(store)
     return found
