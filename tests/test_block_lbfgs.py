@@ -6,6 +6,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
+from ooc_train.models import loss_sums
 from ooc_train.models.classification_models import LogisticModel
 from ooc_train.objective.scaling import Scaling
 from ooc_train.solvers import block_lbfgs, lbfgs
@@ -71,6 +72,7 @@ def test_the_optimum_is_that_of_newton(loss, outputs, settings):
 )
 def test_blocks_are_those_of_the_whole_hessian(monkeypatch, loss, outputs, own, least):
     monkeypatch.setattr("ooc_train.models.linear_objective._COMPILED_WORK", least)
+    monkeypatch.setattr(loss_sums, "_gathered", lambda curvature: curvature)
     case = make_case(loss, outputs, weighted=True, class_weight=True, own_class_weight=own)
     theta = np.random.default_rng(1).normal(size=case.problem.shape)
     sums = stream(case.source).reduce(block_lbfgs._blocks(case.problem, theta))
@@ -82,6 +84,40 @@ def test_blocks_are_those_of_the_whole_hessian(monkeypatch, loss, outputs, own, 
         own_part = slice(k * columns, (k + 1) * columns)
         due = whole[0][own_part, own_part] if loss == "multinomial" else whole[k]
         np.testing.assert_allclose(block, due, rtol=1e-12, atol=1e-12)
+
+
+@pytest.mark.parametrize("least", [0, 2**34], ids=["compiled", "blas"])
+def test_rows_of_little_curvature_stand_for_one_another(monkeypatch, least):
+    monkeypatch.setattr("ooc_train.models.linear_objective._COMPILED_WORK", least)
+    case = make_case("multinomial", 4, weighted=True, rows=40_000)
+    theta = 3.0 * np.random.default_rng(1).normal(size=case.problem.shape)
+    blocks = block_lbfgs._blocks(case.problem, theta)
+    found = case.problem.output_hessians(stream(case.source).reduce(blocks))
+    monkeypatch.setattr(loss_sums, "_gathered", lambda curvature: curvature)
+    due = case.problem.output_hessians(stream(case.source).reduce(blocks))
+    for block, whole in zip(found, due, strict=True):
+        ratios = np.linalg.eigvals(np.linalg.solve(whole, block)).real
+        assert 0.9 < ratios.min() <= ratios.max() < 1.1
+        assert not np.array_equal(block, whole)
+
+
+@pytest.mark.parametrize("kind", ["sure of most", "all alike", "none", "one row", "all on one"])
+def test_gathered_curvature_adds_up_to_the_same_on_fewer_rows(kind):
+    rng = np.random.default_rng(0)
+    curvature = {
+        "sure of most": rng.uniform(size=1_000) ** 12,
+        "all alike": np.full(1_000, 0.25),
+        "none": np.zeros(1_000),
+        "one row": np.array([0.1]),
+        "all on one": np.eye(1_000)[7],
+    }[kind]
+    gathered = loss_sums._gathered(curvature)
+    most = min(2, len(curvature)) * curvature.mean()
+    assert gathered.sum() == pytest.approx(curvature.sum(), abs=0.51 * most)
+    kept = curvature >= most
+    np.testing.assert_array_equal(gathered[kept], curvature[kept])
+    assert set(gathered[~kept]) <= {0.0, most}
+    assert (gathered > 0.0).sum() <= 0.5 * len(curvature) + 1.0
 
 
 def test_blocks_of_a_part_of_the_rows_are_scaled_up_to_all():
@@ -172,8 +208,8 @@ def test_bits_do_not_depend_on_tasks_or_their_order(monkeypatch):
     assert len(found) == 1
 
 
-def test_blocks_are_added_up_anew_after_powers_of_two():
-    assert [n for n in range(70) if block_lbfgs._is_due(n)] == [0, 4, 8, 16, 32, 64]
+def test_blocks_are_added_up_anew_after_twice_as_many_iterations():
+    assert [n for n in range(90) if block_lbfgs._is_due(n)] == [0, 5, 10, 20, 40, 80]
 
 
 def test_where_no_step_helps_the_last_good_parameters_are_kept(monkeypatch):

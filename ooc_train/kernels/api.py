@@ -112,6 +112,7 @@ def add_outer_products(
     y : (rows, n) array
         Further columns, which are not scaled.
     c : (rows,) array
+        Factors. Rows with 0 are not read.
     mean, inv_scale : (features,) array
         The scaling: means in the data's units, and inverse scales.
     T, W : (strip rows, 16) array

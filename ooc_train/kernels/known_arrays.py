@@ -82,6 +82,7 @@ def known_arguments(spec: KernelSpec, dtype: np.dtype[Any]) -> tuple[Any, ...]:
     mean, inv_scale = rng.normal(size=_FEATURES), rng.uniform(0.5, 1.0, _FEATURES)
     if spec.kernel == "add_outer_products":
         y, c = rng.normal(size=(_ROWS, 9)), rng.uniform(size=_ROWS)
+        c[1] = c[-1] = 0.0
         columns = _FEATURES + 1 + y.shape[1]
         work = [np.zeros(each.shape) for each in outer_workspace(4, columns).values()]
         return X, y, c, mean, inv_scale, *work, np.ones(packed_size(columns))

@@ -111,8 +111,9 @@ def _add_outer_products(
     X: Rows, y: Array, c: Array, mean: Array, inv_scale: Array, T: Array, W: Array, sums: Array
 ) -> None:
     del T, W
-    for first in range(0, len(X), _PIECE_ROWS):
-        rows = slice(first, first + _PIECE_ROWS)
+    used = np.flatnonzero(c)
+    for first in range(0, len(used), _PIECE_ROWS):
+        rows = used[first : first + _PIECE_ROWS]
         scaled = (X[rows] - mean) * inv_scale
         scaled = np.concatenate([scaled, np.ones((len(scaled), 1)), y[rows]], axis=1)
         add_packed(sums, (scaled * c[rows, None]).T @ scaled)

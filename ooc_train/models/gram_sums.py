@@ -90,6 +90,8 @@ class GramSums:
             y, weight = np.empty((block.n_rows, 0)), row_weights(block, self.class_weight)
             if self.n_outputs and block.y is not None:
                 y = self.loss.outputs(block.y, self.n_outputs)
+            if weight is not None and not weight.all():
+                raise_if_not_finite(block)  # the kernel leaves out rows that weigh nothing
             kernels.add_outer_products(
                 block.X,
                 y,

@@ -8,9 +8,13 @@ section 7.2, on the initial matrix).
 
 The blocks need no loss whose outputs are independent: for a softmax they leave out what couples
 its classes, but for the one direction that is known. They are added up over a sample, so that
-their cost does not grow with the rows, and anew after 4, 8, 16, 32 ... iterations, as the
+their cost does not grow with the rows, and anew after 5, 10, 20, 40 ... iterations, as the
 curvature of the loss changes on the way. Pairs of before are then dropped: on Fashion-MNIST they
 doubled the distance to the optimum after 20 passes.
+
+The first sample is small, as all rows count alike at the start. Later a model is sure of most rows,
+which then have next to no curvature: the sample is larger, and few of its rows are added up. On
+Fashion-MNIST the larger sample takes 33 iterations in place of 54.
 """
 
 from dataclasses import dataclass, replace
@@ -26,15 +30,15 @@ from ooc_train.models.problem import Capability, Evaluation, Problem
 from ooc_train.solvers.base import Holdings, State, Tree
 from ooc_train.solvers.lbfgs import LBFGS, LENGTHS, Pair, two_loops
 
-_ROWS_PER_COLUMN = 25
-"""Rows of the sample for each column of a block."""
+_ROWS_PER_COLUMN, _LATER_ROWS_PER_COLUMN = 25, 100
+"""Rows of the sample for each column of a block: at the start, and later."""
 
 _MOST_NUMBERS, _MOST_WORK = 2**23, 2**37
 """Limits of what "auto" chooses: numbers of all blocks, 64 MiB, and multiplications of adding them
 up, some seconds. Then fewer passes cost less than the blocks do."""
 
-_FIRST_AGAIN = 4
-"""Iteration after which the blocks are first added up again; then after each power of two."""
+_FIRST_AGAIN = 5
+"""Iteration after which the blocks are first added up again; then after twice as many each time."""
 
 _DAMPING = 1e-6
 """Least curvature of a block, as a share of the average of the block that has the most."""
@@ -75,7 +79,7 @@ class BlockLBFGS(LBFGS):
     def ask(self, problem: Any, rows: Rows, state: State) -> Reduce:
         """Return the request for loss and gradient at the next points, or for the blocks."""
         if state.phase == _CURVATURE:
-            return Reduce(_blocks(problem, state.params), _sample(problem, rows))
+            return Reduce(_blocks(problem, state.params), _sample(problem, rows, state))
         return super().ask(problem, rows, state)
 
     def tell(self, problem: Any, rows: Rows, state: State, answer: Sums) -> State:
@@ -96,7 +100,7 @@ class BlockLBFGS(LBFGS):
             return replace(state, phase="", note="the rows of the sample weigh nothing")
         inverse, gradient = _inverse(problem.output_hessians(answer)), state.memory["gradient"]
         direction = -_times(problem, inverse, gradient)
-        sample, note = rows_of(rows, _sample(problem, rows)), ""
+        sample, note = rows_of(rows, _sample(problem, rows, state)), ""
         if state.n_iter == 0 and sample < rows.n_rows:
             note = f"curvature is that of a sample of {sample:,} rows"
         memory = {
@@ -138,8 +142,8 @@ def has_small_blocks(problem: Problem) -> bool:
 
 def _is_due(n_iter: int) -> bool:
     """Return whether blocks are added up anew after `n_iter` iterations."""
-    is_power = n_iter & (n_iter - 1) == 0
-    return n_iter == 0 or (is_power and n_iter >= _FIRST_AGAIN)
+    times, rest = divmod(n_iter, _FIRST_AGAIN)
+    return rest == 0 and times & (times - 1) == 0
 
 
 def _blocks(problem: LinearProblem, params: Array) -> Any:
@@ -147,9 +151,10 @@ def _blocks(problem: LinearProblem, params: Array) -> Any:
     return problem.reduction(params[None], gradients=0, hessian=True, by_output=True)
 
 
-def _sample(problem: LinearProblem, rows: Rows) -> tuple[int, ...]:
+def _sample(problem: LinearProblem, rows: Rows, state: State) -> tuple[int, ...]:
     """Return the partitions of the sample over which blocks are added up."""
-    return sample_partitions(rows, _ROWS_PER_COLUMN * problem.shape[1])
+    each = _LATER_ROWS_PER_COLUMN if state.n_iter else _ROWS_PER_COLUMN
+    return sample_partitions(rows, each * problem.shape[1])
 
 
 def _times(problem: LinearProblem, inverse: Array, params: Array) -> Array:

@@ -6,13 +6,15 @@ A sweep minimises over one weight after the other (Friedman, Hastie and Tibshira
 A sweep leaves out weights that are zero and stay so.
 
 Sweeps converge slowly where columns of A are correlated. So once a sweep changes no sign, and every
-fifth sweep, all weights that are not zero move to their common minimum at fixed signs. Where one
-would change its sign, all move up to that point, and on without it (feature-sign search: Lee,
-Battle, Raina and Ng 2007). Each step lowers the objective.
+fifth sweep, all weights that are not zero move to their common minimum at fixed signs. Where some
+would change their sign, all move up to the first such point, and on without that weight
+(feature-sign search: Lee, Battle, Raina and Ng 2007); or farther, if that lowers the objective
+more, while weights whose sign would change stop at zero. Each step lowers the objective.
 """
 
 from abc import ABC, abstractmethod
 from math import copysign, inf
+from operator import itemgetter
 
 import numpy as np
 from numpy.typing import NDArray
@@ -26,6 +28,10 @@ _SIGNS_EVERY = 5
 
 _MOST_MOVES = 32
 """Limit of moves in a row. Each solves equations, which takes longer than a sweep."""
+
+_PARTS, _FURTHEST = (1.0, 1 / 2, 1 / 4, 1 / 16), 2.0**20
+"""Shares of the step to the minimum that are tried, and limit of a step that has no end, by the
+length at which the first sign changes."""
 
 _AT_BOUND = 64 * EPS
 """Share of `l1` by which rounding may lift the slope of a weight that is zero at the optimum."""
@@ -160,22 +166,27 @@ class L1Quadratic(ABC):
         downhill = root * (self.slopes[active] - self._l1[active] * signs - l2 * weights)
         step, length = _step_down(matrix, downhill)
         towards_zero = np.flatnonzero(signs * step < 0.0)
-        first = -1
-        if len(towards_zero):
-            lengths = -weights[towards_zero] / (root * step)[towards_zero]
-            if lengths.min() < length:
-                first, length = int(towards_zero[lengths.argmin()]), float(lengths.min())
-        if length == inf:
+        lengths = -weights[towards_zero] / (root * step)[towards_zero]
+        nearest = float(lengths.min(initial=inf))
+        if min(nearest, length) == inf:
             return False
-        change = length * (0.5 * length * float(step @ matrix @ step) - float(downhill @ step))
+
+        def moved(length: float) -> tuple[float, Array]:
+            """Return the change of the objective, and the weights: 0 where they change sign."""
+            ends = weights + length * root * step
+            ends[signs * ends < 0.0] = 0.0
+            if length == nearest:
+                ends[towards_zero[lengths.argmin()]] = 0.0
+            change = (ends - weights) / root
+            return float(change @ (0.5 * (matrix @ change) - downhill)), ends
+
+        shorter = (part * min(length, _FURTHEST * nearest) for part in _PARTS)
+        tried = [moved(part) for part in shorter if part > nearest]
+        change, ends = min([*tried, moved(min(length, nearest))], key=itemgetter(0))
         if not change < 0.0:
             return False  # rounding of a nearly singular matrix
-        ends = weights + length * root * step
-        ends[signs * ends < 0.0] = 0.0
-        if first >= 0:
-            ends[first] = 0.0
         self.weights[active] = ends
-        return first >= 0
+        return not ends.all()
 
     def _computed_slopes(self) -> Array:
         active = np.flatnonzero(self.weights)

@@ -46,6 +46,10 @@ MOST_PARAMETERS = 512
 computing the Hessian, in proportion to the square of their number, costs more than the additional
 passes of L-BFGS."""
 
+_MOST_WITH_KINKS = 2**22
+"""Limit of numbers of the Hessian, 32 MiB, for objectives with kinks: losses like the hinge, and l1
+penalties. L-BFGS takes hundreds to thousands of passes there, if columns are correlated."""
+
 _SHORTER = np.array([0.5, 0.25, 1 / 16, 1 / 128])
 """Lengths of the shorter steps, as shares of the full one."""
 
@@ -265,6 +269,20 @@ class Newton:
 def _start(problem: LinearProblem) -> str:
     """Return a description of the problem's initial parameters."""
     return "the mean of y" if problem.initial().any() else "zero"
+
+
+def is_small(hessian_shape: tuple[int, int, int], *, kinks: bool) -> bool:
+    """Return whether Newton's method takes less time than L-BFGS.
+
+    Parameters
+    ----------
+    hessian_shape : (blocks, parameters, parameters)
+        Shape of the Hessian.
+    kinks : bool
+        Whether loss or penalty have kinks.
+    """
+    small = hessian_shape[-1] <= MOST_PARAMETERS
+    return small or (kinks and math.prod(hessian_shape) <= _MOST_WITH_KINKS)
 
 
 def newton_sample(problem: LinearProblem, rows: Rows) -> tuple[int, ...]:

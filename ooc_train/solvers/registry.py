@@ -15,7 +15,7 @@ from ooc_train.solvers.block_lbfgs import BlockLBFGS, has_small_blocks
 from ooc_train.solvers.coordinate_descent import CoordinateDescent
 from ooc_train.solvers.gram import Gram
 from ooc_train.solvers.lbfgs import LBFGS
-from ooc_train.solvers.newton import MOST_PARAMETERS, Newton
+from ooc_train.solvers.newton import MOST_PARAMETERS, Newton, is_small
 from ooc_train.solvers.phased import Phased
 from ooc_train.solvers.plateaus import PATIENCE
 from ooc_train.solvers.proximal_lbfgs import ProximalLBFGS
@@ -197,10 +197,13 @@ def automatic_solver(problem: Problem, *, by_updates: bool = False) -> Choice:
             "gram" if smooth else "coordinate-descent",
             f"least squares{l1}, and {columns:,} parameters: at most {_GRAM_COLUMNS:,}",
         )
-    if has_hessian and width <= MOST_PARAMETERS:
+    if has_hessian and is_small(problem.hessian_shape, kinks=not smooth):
+        limit = f"at most {MOST_PARAMETERS:,}"
+        if width > MOST_PARAMETERS:
+            limit = "proximal L-BFGS would take many more passes"
         return Choice(
             "newton" if smooth else "proximal-newton",
-            f"a smooth loss{l1}, and {width:,} parameters: at most {MOST_PARAMETERS:,}",
+            f"a smooth loss{l1}, and {width:,} parameters: {limit}",
         )
     if smooth and not has_gram and has_small_blocks(problem):
         return Choice(

@@ -35,7 +35,7 @@ from ooc_train.models.smoothed_sums import SmoothedSums
 from ooc_train.objective.penalty import Penalty
 from ooc_train.solvers.base import STALLED, Holdings, State
 from ooc_train.solvers.lbfgs import LBFGS
-from ooc_train.solvers.newton import MOST_PARAMETERS, SAMPLE_SHARE, Newton, newton_sample
+from ooc_train.solvers.newton import SAMPLE_SHARE, Newton, is_small, newton_sample
 from ooc_train.solvers.proximal_lbfgs import ProximalLBFGS
 from ooc_train.solvers.proximal_newton import ProximalNewton
 
@@ -216,7 +216,7 @@ class Smoothing:
 
 def _inner(problem: LinearProblem) -> Newton | LBFGS:
     """Return the solver of smoothed losses, with a tolerance of 0: it never ends by itself."""
-    if problem.hessian_shape[-1] <= MOST_PARAMETERS:
+    if is_small(problem.hessian_shape, kinks=True):
         return Newton(0.0) if problem.penalty.smooth else ProximalNewton(0.0)
     return LBFGS(0.0) if problem.penalty.smooth else ProximalLBFGS(0.0)
 

@@ -3,9 +3,10 @@
 The sums are ``sum_i c_i t_i t_i.T`` in float64 from the first row, where t_i is the scaled row i, a
 1, and the row of y. BLAS would need all rows scaled and weighted in memory first, and an array for
 each product before it is added up, which on 1,000 columns took as long as the product. Here a panel
-of rows at a time is scaled into strips of 16 columns. A strip stays in the nearest cache while
-vector registers hold a block of the sum (Goto and van de Geijn 2008, "Anatomy of High-Performance
-Matrix Multiplication"). Blocks that follow one another lie next to one another, see `core.packing`.
+of rows at a time, those whose c is not zero, is scaled into strips of 16 columns. A strip stays in
+the nearest cache while vector registers hold a block of the sum (Goto and van de Geijn 2008,
+"Anatomy of High-Performance Matrix Multiplication"). Blocks that follow one another lie next to one
+another, see `core.packing`.
 """
 
 from typing import Any
@@ -98,9 +99,20 @@ def _add_block(
     return types.void(T, W, sums, *[types.int64] * 5), generate
 
 
+@part
+def _panel_end(c: Any, first: int, panel: int) -> tuple[int, int]:
+    """Return where the panel of rows from the first on ends, and how many it has: c not zero."""
+    stop, count = first, 0
+    while stop < len(c) and count < panel:
+        if c[stop] != 0.0:
+            count += 1
+        stop += 1
+    return stop, count
+
+
 @strict_part
-def _fill(arguments: Any, first: int, rows: int, panel: int) -> None:
-    """Write rows from the first on, as strips of 16 columns, to `T`, and weighted ones to `W`.
+def _fill(arguments: Any, first: int, stop: int, panel: int) -> None:
+    """Write the panel's rows, as strips of 16 columns, to `T`, and weighted ones to `W`.
 
     Row r of strip s is row ``s * panel + r`` of both.
     """
@@ -108,29 +120,34 @@ def _fill(arguments: Any, first: int, rows: int, panel: int) -> None:
     mean, inv_scale = arguments.mean, arguments.inv_scale
     features, whole = X.shape[1], X.shape[1] // STRIP
     for strip in range(whole):
-        for r in range(rows):
-            for lane in range(STRIP):
-                j = strip * STRIP + lane
-                scaled = (X[first + r, j] - mean[j]) * inv_scale[j]
-                T[strip * panel + r, lane] = scaled
-                W[strip * panel + r, lane] = c[first + r] * scaled
+        at = strip * panel
+        for row in range(first, stop):
+            if c[row] != 0.0:
+                for lane in range(STRIP):
+                    j = strip * STRIP + lane
+                    scaled = (X[row, j] - mean[j]) * inv_scale[j]
+                    T[at, lane] = scaled
+                    W[at, lane] = c[row] * scaled
+                at += 1
     for j in range(whole * STRIP, features + 1 + y.shape[1]):
-        begin, lane = j // STRIP * panel, j % STRIP
-        for r in range(rows):
-            if j < features:
-                value = (X[first + r, j] - mean[j]) * inv_scale[j]
-            elif j == features:
-                value = 1.0
-            else:
-                value = y[first + r, j - features - 1]
-            T[begin + r, lane] = value
-            W[begin + r, lane] = c[first + r] * value
+        at, lane = j // STRIP * panel, j % STRIP
+        for row in range(first, stop):
+            if c[row] != 0.0:
+                if j < features:
+                    value = (X[row, j] - mean[j]) * inv_scale[j]
+                elif j == features:
+                    value = 1.0
+                else:
+                    value = y[row, j - features - 1]
+                T[at, lane] = value
+                W[at, lane] = c[row] * value
+                at += 1
 
 
 @part
 def add_outer_products(arguments: Any) -> None:
     """Run the kernel, see `add_outer_products` in `kernels.api`."""
-    T, W, sums = arguments.T, arguments.W, arguments.sums
+    c, T, W, sums = arguments.c, arguments.T, arguments.W, arguments.sums
     rows, columns = arguments.X.shape[0], arguments.X.shape[1] + 1 + arguments.y.shape[1]
     strips = (columns + STRIP - 1) // STRIP
     panel, height = len(T) // strips, strips * STRIP
@@ -139,11 +156,11 @@ def add_outer_products(arguments: Any) -> None:
             T[r, lane] = W[r, lane] = 0.0
     first = 0
     while first < rows:  # a range of a step that may be zero could raise
-        count, at = min(panel, rows - first), 0
-        _fill(arguments, first, count, panel)
+        (stop, count), at = _panel_end(c, first, panel), 0
+        _fill(arguments, first, stop, panel)
         for strip in range(strips):
             for j in range(strip * STRIP, height, _HIGH):
                 of_W, lane = j // STRIP * panel, j % STRIP
                 _add_block(T, W, sums, count, strip * panel, of_W, lane, at)
                 at += _HIGH * STRIP
-        first += count
+        first = stop

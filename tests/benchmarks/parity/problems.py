@@ -109,6 +109,10 @@ class Outcome:
         return found
 
 
+_HIGHER = 1e-8
+"""Share of the objective by which a reference may be above ours, and still be the optimum."""
+
+
 def compare(name: str, data: str, rows: Rows) -> Outcome:
     """Fit in memory once, ours twice, and return how far apart they are."""
     problem = PROBLEMS[name]
@@ -126,8 +130,10 @@ def compare(name: str, data: str, rows: Rows) -> Outcome:
                 for settings in ({}, {"tol": problem.tight} | problem.patience)
             )
     words = problem.passes
+    # Of a reference that ends higher than ours, coefficients tell nothing.
+    unique = _is_unique(problem, rows) and tight.objective > -_HIGHER
     return Outcome(
-        name, data, len(rows.y), default, tight, seconds, _is_unique(problem, rows),
+        name, data, len(rows.y), default, tight, seconds, unique,
         problem.close, words.get(data.split(",")[0]),
     )  # fmt: skip
 
