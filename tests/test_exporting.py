@@ -50,6 +50,7 @@ from ooc_train import (
 from ooc_train.errors import InvalidRun
 from ooc_train.exporting import onnx_columns, onnx_model
 from ooc_train.inference.outputs import Outputs
+from ooc_train.models.calibration import Isotonic, Sigmoid, Temperature
 from ooc_train.models.network import Layers
 from ooc_train.models.network_predictor import NetworkPredictor
 from ooc_train.models.predictor import LinearPredictor, ScaledPredictor
@@ -104,7 +105,7 @@ def run(path, feeds):
 
 def require_agreement(found, fitted, X):
     """The outputs of a graph are the model's predictions."""
-    outputs, z = Outputs.of(fitted), fitted.predictor.decision(X.reshape(len(X), -1))
+    outputs, z = Outputs.of(fitted), fitted.decision(X.reshape(len(X), -1))
     if fitted.classes:
         np.testing.assert_array_equal(
             found.pop("prediction"), np.asarray(fitted.classes)[outputs.codes(z)]
@@ -173,6 +174,27 @@ def test_every_perceptron(tmp_path, activation, model, sizes, classes):
     fitted = network(model, sizes, classes, activation)
     export(fitted, tmp_path / "a.onnx")
     X = RNG.normal(size=(60, 4))
+    require_agreement(run(tmp_path / "a.onnx", {"X": X}), fitted, X)
+
+
+LINES = Sigmoid(90, np.array([0.7, -0.2, 1.5]), np.array([0.1, 0.3, -2.0]))
+
+
+@pytest.mark.parametrize("calibration", [LINES, Temperature(90, 0.6)], ids=["lines", "one"])
+@pytest.mark.parametrize("is_network", [False, True])
+def test_calibrations_by_lines_are_part_of_the_last_layer(tmp_path, calibration, is_network):
+    fitted = linear(LinearSVCModel(), "abc", outputs=3)
+    if is_network:
+        fitted = network(MLPClassifierModel(), (4, 5, 3), "abc")
+    fitted = replace(fitted, calibration=calibration)
+    export(fitted, tmp_path / "a.onnx")
+    export(fitted, tmp_path / "a.json", to="json")
+    model = json.loads((tmp_path / "a.json").read_text(encoding="utf-8"))
+    X = RNG.normal(size=(60, 4))
+    due = fitted.decision(X)
+    for row, z in zip(X.tolist(), due, strict=True):
+        found, _ = evaluated(model, dict(zip(model["features"], row, strict=True)))
+        np.testing.assert_allclose(found, z, rtol=1e-12, atol=1e-14)
     require_agreement(run(tmp_path / "a.onnx", {"X": X}), fitted, X)
 
 
@@ -492,6 +514,10 @@ class OwnActivation(Relu):
             "activation 'relu' is your own",
         ),
         (Fitted(LeastSquares(), object.__new__(TorchPredictor)), "torch.onnx.export"),
+        (
+            linear(LinearSVCModel(), "ab", calibration=Isotonic.of(9, [np.zeros((2, 2))])),
+            "an isotonic calibration has no export",
+        ),
     ],
 )
 def test_functions_that_others_do_not_know_are_refused(tmp_path, fitted, said, to):

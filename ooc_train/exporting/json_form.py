@@ -3,7 +3,7 @@
 from typing import Any
 
 from ooc_train.core.text import feature_name, few
-from ooc_train.exporting.links import link_of
+from ooc_train.exporting.links import layers_of, link_of
 from ooc_train.models.network_predictor import NetworkPredictor
 from ooc_train.runs.fitted import Fitted
 
@@ -43,9 +43,10 @@ def json_form(fitted: Fitted) -> dict[str, Any]:
         found["activation"] = predictor.layers.activation.name
         found["layers"] = [
             {"weights": weights.tolist(), "biases": biases.tolist()}
-            for weights, biases in predictor.layers.views(predictor.params)
+            for weights, biases in layers_of(fitted)
         ]
     else:
-        found["intercept"] = fitted.intercept.tolist()
-        found["coefficients"] = dict(zip(names, fitted.coef.T.tolist(), strict=True))
+        [(weights, biases)] = layers_of(fitted)
+        found["intercept"] = biases.tolist()
+        found["coefficients"] = dict(zip(names, weights.tolist(), strict=True))
     return found | {"recipe": fitted.recipe}

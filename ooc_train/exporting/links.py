@@ -8,6 +8,8 @@ from collections.abc import Callable, Mapping
 from types import MappingProxyType
 from typing import Any, Literal
 
+from ooc_train.core.sums import Array
+from ooc_train.models.calibration import Isotonic, Sigmoid, Temperature
 from ooc_train.models.network_predictor import NetworkPredictor
 from ooc_train.models.predictor import LinearPredictor, ScaledPredictor
 from ooc_train.models.pytorch.torch_predictor import TorchPredictor
@@ -42,14 +44,14 @@ def link_of(fitted: Fitted) -> Link:
     Raises
     ------
     ValueError
-        If the model is one of PyTorch, or calibrated, or has a loss or an activation of the user's
-        own, whose functions no other program knows.
+        If the model is one of PyTorch, or has an isotonic calibration, or a loss or an activation
+        of the user's own, whose functions no other program knows.
     """
     predictor = fitted.predictor
-    if fitted.calibration is not None:
-        raise ValueError(
-            "a calibrated model has no export; export the run that was calibrated, or predict with "
-            "ooc_train"
+    if isinstance(fitted.calibration, Isotonic):
+        raise ValueError(  # noqa: TRY004 (as for other models)
+            "a model with an isotonic calibration has no export; calibrate the run by sigmoid or "
+            "temperature, or predict with ooc_train"
         )
     if isinstance(predictor, TorchPredictor):
         raise ValueError(  # noqa: TRY004 (as for other models)
@@ -75,3 +77,21 @@ def link_of(fitted: Fitted) -> Link:
             "predict with ooc_train"
         )
     return link
+
+
+def layers_of(fitted: Fitted) -> list[tuple[Array, Array]]:
+    """Return weights (units before, units) and biases of each layer, of a linear model the only.
+
+    A calibration by lines is part of the last layer.
+    """
+    predictor, calibration = fitted.predictor, fitted.calibration
+    if isinstance(predictor, NetworkPredictor):
+        layers = predictor.layers.views(predictor.params)
+    else:
+        layers = [(fitted.coef.T, fitted.intercept)]
+    weights, biases = layers[-1]
+    if isinstance(calibration, Sigmoid):
+        weights, biases = weights * calibration.slope, calibration(biases)
+    elif isinstance(calibration, Temperature):
+        weights, biases = weights * calibration.inverse, calibration(biases)
+    return [*layers[:-1], (weights, biases)]

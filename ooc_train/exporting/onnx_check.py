@@ -47,7 +47,7 @@ def largest_difference(content: bytes, fitted: Fitted, recipe: Recipe | None) ->
     )
     names = [output.name for output in session.get_outputs()]
     found = dict(zip(names, session.run(names, feeds), strict=True))
-    outputs, z = Outputs.of(fitted), fitted.predictor.decision(X)
+    outputs, z = Outputs.of(fitted), fitted.decision(X)
     worst = 0.0
     for name, values in found.items():
         kind: Any = name.rstrip("_")

@@ -5,10 +5,9 @@ import math
 import numpy as np
 from onnx import ModelProto, TensorProto
 
-from ooc_train.core.sums import Array
 from ooc_train.core.text import listed
 from ooc_train.core.units import approximate_bytes
-from ooc_train.exporting.links import Link, link_of
+from ooc_train.exporting.links import Link, layers_of, link_of
 from ooc_train.exporting.onnx_columns import (
     MATRIX,
     column_sums,
@@ -93,14 +92,10 @@ def _free(name: str, taken: list[str]) -> str:
 def _decision(graph: Graph, fitted: Fitted, recipe: Recipe | None) -> str:
     """Return the predictors z (rows, outputs)."""
     predictor = fitted.predictor
-    layers: list[tuple[Array, Array]]
     activation = ""
     if isinstance(predictor, NetworkPredictor):
-        layers = predictor.layers.views(predictor.params)
         activation = predictor.layers.activation.name
-    else:
-        layers = [(np.ascontiguousarray(fitted.coef.T), fitted.intercept)]
-    (weights, biases), *rest = layers
+    (weights, biases), *rest = layers_of(fitted)
     if recipe is None:
         sums = matrix_sums(graph, fitted, weights)
     else:
@@ -109,7 +104,7 @@ def _decision(graph: Graph, fitted: Fitted, recipe: Recipe | None) -> str:
     z = graph.refusing(graph.add("Add", sums, graph.constant(biases)), REFUSAL)
     for weights, biases in rest:
         z = _activated(graph, activation, z)
-        z = graph.add("MatMul", z, graph.constant(np.ascontiguousarray(weights)))
+        z = graph.add("MatMul", z, graph.constant(weights))
         z = graph.add("Add", z, graph.constant(biases))
     return graph.refusing(z, _OVERFLOW) if rest else z
 

@@ -73,6 +73,9 @@ def card(
         for title, key in (("names", "feature_names"), ("classes", "classes"))
         if values[key]
     ]
+    if (calibration := values.get("calibration")) is not None:
+        told = f"{calibration['method']}, from {calibration['n_rows']:,} validation rows"
+        about.append(("calibrated probabilities", told))
     origin = dict(report.get("origin", {}))
     data: Rows = [(key, origin.pop(key)) for key in ("data", "validation data") if key in origin]
     sections: dict[str, Rows] = {
