@@ -37,7 +37,7 @@ from ooc_train.models.classification_models import LogisticModel
 from ooc_train.monitoring import driver as driver_module
 from ooc_train.monitoring.dashboard import page as page_module
 from ooc_train.monitoring.dashboard.panel_parts import bytes_text
-from ooc_train.monitoring.dashboard.panels import SINGLE_PANELS, Steps
+from ooc_train.monitoring.dashboard.panels import SINGLE_PANELS, MemoryTabs, Steps
 from ooc_train.monitoring.dashboard.plugin import HANDLER, NAME, TrainingPlugin
 from ooc_train.monitoring.dashboard.run_series import (
     PROFILE,
@@ -59,7 +59,16 @@ from ooc_train.store.opening.opener import open_store
 from ooc_train.stream.inputs import read_inputs
 from ooc_train.training.loop import train
 
-SINGLE = ("loss", "rate", "time", "memory", "gradient-norm", "learning-rate", "batch-size")
+SINGLE = (
+    "loss",
+    "rate",
+    "time",
+    "memory",
+    "memory-now",
+    "gradient-norm",
+    "learning-rate",
+    "batch-size",
+)
 LOGISTIC = LogisticModel()
 BATCHES = Training(batch_size=256, max_iter=5, random_state=0)
 
@@ -200,12 +209,14 @@ def test_the_rate_stands_beside_what_reading_alone_would_reach(made, client):
         assert f"reach</dt><dd>{bytes_text(due)}/s<" in text_of(document, "head")
         plot = document.get_model_by_name("training_rate")
         (line,) = (each for each in plot.center if type(each).__name__ == "Span")
-        assert line.location == pytest.approx(due / store.row_bytes, rel=0.01)
-        assert plot.y_range.end >= 1.1 * max(data_of(document, "rate")["rate"])
-        assert f"reading alone, {bytes_text(due)}/s" in plot.title.text
+        highest = max(data_of(document, "rate")["rate"])
+        # A limit is no lower than what is drawn.
+        assert line.location == pytest.approx(max(due / store.row_bytes, highest), rel=0.01)
+        assert plot.y_range.end >= 1.1 * highest
+        (told,) = (each.text for each in plot.above if "reading alone" in each.text)
         # Far above, it is told of and not drawn.
         assert line.visible is (line.location <= plot.y_range.end)
-        assert ("dashed" in plot.title.text) is line.visible
+        assert ("dashed" in told) is line.visible
 
 
 @pytest.mark.slow
@@ -235,7 +246,7 @@ def test_the_loss_of_validation_rows_is_on_the_page(made, client):
         assert dashed.glyph.line_dash.value == [10, 6]
         assert list(dashed.data_source.data[dashed.glyph.ys.field][0]) == judged
         assert list(own.data_source.data[own.glyph.ys.field][0]) == list(report.loss_history)
-        assert "dashed" in plot.title.text
+        assert any("dashed" in each.text for each in plot.above)
     link, _ = fit(made, client)
     with opened(link) as document:
         assert "validation" not in text_of(document, "head")
@@ -275,7 +286,7 @@ def test_two_runs_leave_one_page_with_both(made, cluster, client):
     with opened(link) as document:
         equal(document, second)
         (lines,) = (r for r in document.get_model_by_name("training_loss").renderers[:1])
-        assert [tuple(line) for line in lines.data_source.data["y"]] == losses
+        assert [tuple(line) for line in lines.data_source.data["loss"]] == losses
         choice = document.get_model_by_name("training_choice")
         identities = [run.identity for run in reversed(runs)]
         assert [identity for identity, _ in choice.options] == ["", *identities]
@@ -869,17 +880,17 @@ def test_a_step_sends_the_line_of_its_run_alone_and_leaves_what_a_new_page_has()
         page.step("on", loss)
         page.view.update()
     patches = [event.patches for event in page.sent if hasattr(event, "patches")]
-    assert [[index for index, _ in patch["y"]] for patch in patches] == [[1], [1]]
+    assert [[index for index, _ in patch["loss"]] for patch in patches] == [[1], [1]]
     fresh = Document()
     page_module._page(page.runs, None, {}, fresh)
     lines = [
         document.get_model_by_name("training_loss").renderers[0].data_source.data
         for document in (page.document, fresh)
     ]
-    for name in ("x", "y", "validation"):
+    for name in ("passes", "loss", "validation_loss"):
         for ours, theirs in zip(*(data[name] for data in lines), strict=True):
             np.testing.assert_array_equal(ours, theirs)
-    assert list(lines[0]["y"][1]) == [0.75, 0.5]
+    assert list(lines[0]["loss"][1]) == [0.75, 0.5]
 
 
 def test_a_refresh_that_takes_long_is_followed_by_a_rest_that_a_choice_ends(monkeypatch):
@@ -969,6 +980,8 @@ def run_of_points(n):
             run.steps.append([{"passes": i, "loss": 0.5 / i}.get(name, 0.1) for name in STEPS])
             run.progress.append((float(i), 100.0 * i, *(0.1,) * len(PROFILE)))
             run.processes = {str(j): (f"worker {j}", 2**28, 2**29) for j in range(i)}
+            run.within.append((i - 0.5, i, i - 0.5, 0.6 / i))
+            run.sample_memory()
     return runs
 
 
@@ -992,7 +1005,7 @@ def test_a_plot_of_any_number_of_points_leaves_the_browser_alive(browser, tmp_pa
     roots = []
     for n in (None, 0, 1, 2):
         runs = run_of_points(n)
-        for make in (*SINGLE_PANELS.values(), Steps):
+        for make in (*SINGLE_PANELS.values(), MemoryTabs, Steps):
             part = make()
             page_module._View(runs, [part]).refresh()
             roots.append(part.root)
@@ -1069,6 +1082,91 @@ def test_the_page_in_a_browser(made, client, browser):
     wait_for(lambda: shown(browser, "steps_data", "data.loss") == list(before.loss_history))
     links = browser.find_elements("css selector", ".navbar a")
     assert [link.text for link in links].count("Training") == 1
+    assert complaints(browser) == []
+
+
+def press(browser, root, label):
+    """Click a button of a widget of the page, as a user does."""
+    browser.execute_script(
+        "const all = (node) => [...node.querySelectorAll('*')].flatMap("
+        "e => e.shadowRoot ? [e, ...all(e.shadowRoot)] : [e]);"
+        "const [model, label] = arguments;"
+        "const view = Bokeh.index.find_one_by_id(Bokeh.documents[0].get_model_by_name(model).id);"
+        "all(view.shadow_el).find(e => e.childElementCount == 0 && e.textContent.trim() == label)"
+        ".click();",
+        f"training_{root}",
+        label,
+    )
+
+
+@pytest.mark.slow
+def test_each_control_of_the_page_in_a_browser(made, cluster, client, browser, tmp_path):
+    """Axis, scale, runs compared and shown, tabs, folded texts and theme do as they are asked."""
+    shutil.copytree(made, tmp_path / "other.zarr")
+    _, apart = fit(tmp_path / "other.zarr", client, replace(BATCHES, max_iter=2))
+    for size in (256, 1000):
+        link, _ = fit(made, client, replace(BATCHES, batch_size=size))
+    other, first, second = plugin_of(cluster).runs
+    browser.get(link)
+    wait_for(lambda: painted(browser, 10))
+    wait_for(lambda: shown(browser, "compared", "value") == [first])
+    # Runs on other data are not in the plot.
+    assert len(shown(browser, "lines_data", "data.loss")) == 2
+
+    press(browser, "over", "seconds")
+    wait_for(lambda: shown(browser, "loss", "below[0].axis_label") == "seconds")
+    assert shown(browser, "loss", "renderers[0].glyph.xs.field") == "seconds"
+    drawn = "return Bokeh.index.find_one_by_id(Bokeh.documents[0].get_model_by_name("
+    drawn += "'training_loss').id).frame.y_scale.type"
+    press(browser, "scale", "log")
+    wait_for(lambda: shown(browser, "loss", "y_scale.type") == "LogScale")
+    wait_for(lambda: browser.execute_script(drawn) == "LogScale")
+    press(browser, "scale", "linear")
+    wait_for(lambda: shown(browser, "loss", "y_scale.type") == "LinearScale")
+
+    script = "Bokeh.documents[0].get_model_by_name('training_compared').value = [];"
+    browser.execute_script(script)
+    wait_for(lambda: len(shown(browser, "lines_data", "data.loss")) == 1)
+    script = "Bokeh.documents[0].get_model_by_name('training_choice').value = arguments[0];"
+    browser.execute_script(script, other)
+    wait_for(lambda: shown(browser, "steps_data", "data.loss") == list(apart.loss_history))
+    assert not shown(browser, "compared", "visible")
+    table = shown(browser, "runs", "text")
+    assert table.count('class="apart"') == 2
+    assert "<th>batch_size</th>" in table
+    assert "<th>max_iter</th>" in table
+    browser.execute_script(script, second)
+    wait_for(lambda: shown(browser, "compared", "visible"))
+
+    press(browser, "memory_tabs", "By process: now (dark), at most (light)")
+    wait_for(lambda: shown(browser, "memory_tabs", "active") == 1)
+    press(browser, "steps_tabs", "Learning rate")
+    wait_for(lambda: shown(browser, "steps_tabs", "active") == 1)
+    for name in ("plan", "settings"):
+        assert text_in(browser, "details").count("\n") <= 3
+        browser.execute_script(
+            "const view = Bokeh.index.find_one_by_id(Bokeh.documents[0].get_model_by_name("
+            "arguments[0]).id); view.shadow_el.querySelector('summary').click();",
+            f"training_{name}",
+        )
+        wait_for(lambda: text_in(browser, "details[open] table"))
+        browser.execute_script(
+            "const view = Bokeh.index.find_one_by_id(Bokeh.documents[0].get_model_by_name("
+            "arguments[0]).id); view.shadow_el.querySelector('summary').click();",
+            f"training_{name}",
+        )
+    ground = "return getComputedStyle(document.body).backgroundColor"
+    seen = []
+    for _ in range(2):
+        browser.find_element("id", "theme").click()
+        wait_for(lambda: browser.execute_script(ground) not in seen)
+        seen.append(browser.execute_script(ground))
+        ink = shown(browser, "loss", "below[0].axis_label_text_color")
+        assert ink.startswith("#")
+    reset = "const view = Bokeh.index.find_one_by_id(Bokeh.documents[0].get_model_by_name("
+    reset += "'training_loss').id); view.model.x_range.setv({start: 1, end: 2}); view.reset();"
+    reset += "return view.model.x_range.end;"
+    assert browser.execute_script(reset) != 2
     assert complaints(browser) == []
 
 

@@ -336,6 +336,10 @@ class CheckedSettings:
             for name, setting in self._declared.items()
         }
 
+    def texts(self) -> dict[str, str]:
+        """Return the settings as text, of at most 80 characters each."""
+        return {name: str(getattr(self, name))[:80] for name in self._declared}
+
 
 def settings_of(cls: type[CheckedSettings]) -> Mapping[str, Setting]:
     """Return the declared settings of a class by name, those of its bases first."""

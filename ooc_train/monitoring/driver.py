@@ -82,7 +82,7 @@ class TrainingPage:
         self._dashboard = link
         self._memory = memory
         self._run = secrets.token_hex(6)
-        self._steps = Series()
+        self._steps, self._within = Series(), Series()
         self._notes_to_send: deque[str] = deque(maxlen=MOST_EVENTS)
         self._progress = (0.0,) * len(PROGRESS)
         self._sent = self._measured = 0.0
@@ -113,9 +113,14 @@ class TrainingPage:
         match event:
             case Started():
                 self._state, self._sent = "running", perf_counter()
+                self._n_rows = event.n_rows
                 self._send("start", _settings(event))
             case Progressed():
                 self._progress = _progress(event.seconds, event.rows, event.profile)
+                if event.loss is not None:
+                    # In the order of `POINTS`.
+                    at = (event.rows / self._n_rows, event.updates, event.seconds)
+                    self._within.append((at[0], float(at[1]), at[2], float(event.loss)))
             case Stepped():
                 self._steps.append(_step(event))
                 self._progress = _progress(event.seconds, self._progress[1], event.profile)
@@ -134,6 +139,7 @@ class TrainingPage:
     def _pending(self) -> dict[str, Any]:
         """Return the steps, progress, notes and memory recorded since the last message."""
         steps, self._steps = self._steps.rows, Series()
+        within, self._within = self._within.rows, Series()
         notes = list(self._notes_to_send)
         self._notes_to_send.clear()
         driver = None
@@ -143,6 +149,7 @@ class TrainingPage:
             driver = [process_name(own.pid), own.current, own.peak]
         return {
             "steps": steps,
+            "within": within,
             "progress": self._progress,
             "notes": notes,
             "driver": driver,
@@ -153,7 +160,7 @@ class TrainingPage:
         """Send the last message of the run, with the state it ended in, and wait for delivery."""
         if self._state != "running":
             return
-        self._state = state
+        self._state, self._measured = state, 0.0
         processes = () if memory is None else memory.processes
         measured = [[process.name, 0, process.peak] for process in processes]
         self._delivered(_TIMEOUT_SECONDS)
@@ -257,7 +264,9 @@ def _described(error: BaseException) -> str:
 def _settings(event: Started) -> dict[str, Any]:
     """Return the settings of a run as plain values, for schedulers of any version."""
     terms = [(term.name, term.bytes, term.why) for term in event.terms]
-    return {name: getattr(event, name) for name in _SETTINGS} | {"terms": terms}
+    settings = dict(event.settings)
+    plain = {name: getattr(event, name) for name in _SETTINGS}
+    return plain | {"terms": terms, "settings": settings}
 
 
 def _progress(seconds: float, rows: float, profile: Mapping[str, float]) -> tuple[float, ...]:

@@ -73,6 +73,8 @@ class Started:
         Number of validation rows, or 0.
     threads : int
         Threads that read rows at the same time.
+    settings : mapping of str to str
+        All settings of model and training, as text.
     """
 
     model: str
@@ -96,6 +98,7 @@ class Started:
     training_page: str | None = None
     validation_rows: int = 0
     threads: int = 1
+    settings: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def most_passes(self) -> float | None:

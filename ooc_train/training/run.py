@@ -193,6 +193,7 @@ class TrainingRun:
                 if self._validation is None
                 else self._validation.stream.source.n_rows,
                 threads=config.replicas * config.pipeline_threads if scans else self._plan.threads,
+                settings=model.texts() | self.task.training.texts(),
             )
         )
         self.problem = prepared(self.task, self.stream)

@@ -5,18 +5,22 @@ from functools import partial
 from time import perf_counter
 from typing import Any
 
+from ooc_train.monitoring.dashboard.page_style import STYLE, TEMPLATE, WIDGETS
 from ooc_train.monitoring.dashboard.page_texts import (
     EVENTS,
     HEAD,
     NO_RUN,
     PLAN,
-    STYLE,
+    RUNS,
+    SETTINGS,
     event_values,
     head_values,
     plan_values,
+    runs_values,
+    settings_values,
 )
-from ooc_train.monitoring.dashboard.panels import SINGLE_PANELS, Loss, Steps
-from ooc_train.monitoring.dashboard.resource_panels import Memory, Rate, Time
+from ooc_train.monitoring.dashboard.panels import OVER, SINGLE_PANELS, Loss, MemoryTabs, Steps
+from ooc_train.monitoring.dashboard.resource_panels import Rate, Time
 from ooc_train.monitoring.dashboard.run_series import Run, Runs
 
 _REFRESH_MILLISECONDS = 1000
@@ -120,11 +124,11 @@ class _View:
         if perf_counter() >= self._rest_until:
             self.refresh()
 
-    def refresh(self) -> None:
-        """Redraw the parts whose data changed."""
+    def refresh(self, *, again: bool = False) -> None:
+        """Redraw the parts whose data changed; `again` if a control was used."""
         run = self.run
         now = (self._runs.version, run)
-        if run is None or now == self._seen:
+        if run is None or (now == self._seen and not again):
             return
         self._seen, began = now, perf_counter()
         for i, part in enumerate(self._parts):
@@ -146,8 +150,9 @@ class _Choice:
             name="training_choice",
             value="",
             options=[("", "the newest run")],
-            width=260,
+            width=250,
             visible=False,
+            stylesheets=[WIDGETS],
         )
 
     @staticmethod
@@ -162,27 +167,92 @@ class _Choice:
         self.root.visible = len(runs) > 1
 
 
+class _Compared:
+    """Selects the runs whose losses are drawn beside those of the shown run."""
+
+    def __init__(self) -> None:
+        from bokeh.models import MultiChoice
+
+        self.root = MultiChoice(
+            name="training_compared",
+            placeholder="compare with",
+            max_width=640,
+            sizing_mode="stretch_width",
+            visible=False,
+            stylesheets=[WIDGETS],
+        )
+        self._known: set[str] = set()
+
+    @staticmethod
+    def inputs(run: Run) -> Any:
+        """Return the identities of the run and of those on its data."""
+        return run.identity, [one.identity for one in run.runs.values() if one.has_data_of(run)]
+
+    def show(self, run: Run) -> None:
+        """List the other runs on the data of the run; new ones are compared with it."""
+        others = [one for one in run.runs.values() if one.has_data_of(run) and one is not run]
+        names = [one.identity for one in others]
+        kept = [name for name in names if name in self.root.value or name not in self._known]
+        self._known = {*self._known, *names} & set(run.runs)
+        self.root.options = [(one.identity, one.label) for one in others]
+        self.root.value = kept
+        self.root.visible = bool(others)
+
+
 def _page(runs: Runs, _: Any, extra: Mapping[str, Any], doc: Any) -> None:
     """Make the Training page in a new Bokeh document."""
+    from bokeh.models import RadioButtonGroup
     from distributed.dashboard.components.scheduler import env
 
-    choice = _Choice()
-    plots: list[Any] = [Loss(), Rate(), Memory(), Time(), Steps()]
+    choice, compared, loss = _Choice(), _Compared(), Loss()
+    plots: list[Any] = [loss, Rate(), MemoryTabs(), Time(), Steps()]
     texts = [
         _Text("head", HEAD, head_values, before=NO_RUN),
+        _Text("runs", RUNS, runs_values, _by_points),
+        _Text("settings", SETTINGS, settings_values, lambda run: run.identity),
         _Text("plan", PLAN, plan_values, lambda run: run.identity),
         _Text("events", EVENTS, event_values, lambda run: (run.identity, list(run.events))),
     ]
-    view = _View(runs, [choice, *plots, *texts])
+    view = _View(runs, [choice, compared, *plots, *texts])
+    buttons = []
+    for name, labels, act in (
+        ("over", OVER, loss.over),
+        ("scale", ("linear", "log"), loss.scale),
+    ):
+        group = RadioButtonGroup(
+            name=f"training_{name}", labels=list(labels), active=0, stylesheets=[WIDGETS]
+        )
+        group.on_change("active", partial(_press, labels, act))
+        buttons.append(group)
 
     def choose(_attribute: str, _old: str, identity: str) -> None:
         view.chosen = identity
-        view.refresh()
+        view.refresh(again=True)
+
+    def compare(_attribute: str, _old: Sequence[str], chosen: Sequence[str]) -> None:
+        if view.run is not None:
+            loss.compare(chosen, view.run)
+            view.refresh(again=True)
 
     choice.root.on_change("value", choose)
-    _open(doc, view, [part.root for part in (choice, *plots, *texts)], "Training")
-    doc.template = env.from_string(_TEMPLATE)
+    compared.root.on_change("value", compare)
+    roots = [part.root for part in (choice, compared, *plots, *texts)]
+    _open(doc, view, [*roots, *buttons], "Training")
+    doc.template = env.from_string(TEMPLATE)
     doc.template_variables.update(extra)
+
+
+def _by_points(run: Run) -> Any:
+    """Return a value that changes with the state or the losses of a run."""
+    runs = run.runs.values()
+    return run.identity, [(one.identity, one.state, *one.counts) for one in runs]
+
+
+def _press(
+    labels: Sequence[str], act: Callable[[str], None], _attribute: str, _old: int, active: int
+) -> None:
+    """Act on a button that was pressed."""
+    act(labels[active])
 
 
 def _single(runs: Runs, make: Callable[[], Any], _: Any, __: Mapping[str, Any], doc: Any) -> None:
@@ -201,38 +271,3 @@ def _open(doc: Any, view: _View, roots: Sequence[Any], title: str) -> None:
         doc.add_root(root)
     doc.theme = BOKEH_THEME
     doc.title = f"Dask: {title}"
-
-
-_TEMPLATE = """{% extends "base.html" %}
-{% block extra_resources %}
-<style>
-#training { display: grid; grid-template-columns: 1fr; gap: 14px 18px; padding: 6px 8px 24px; }
-#training > div { min-width: 0; }
-#training .head { display: flex; gap: 18px; align-items: flex-start; }
-#training .head > div:first-child { flex: 1; min-width: 0; }
-#training .plot { height: 270px; }
-@media (max-width: 991px) {
-  #training .head { flex-direction: column; align-items: stretch; }
-}
-@media (min-width: 992px) {
-  #training { grid-template-columns: 1fr 1fr; }
-  #training .wide { grid-column: 1 / span 2; }
-}
-</style>
-{% endblock %}
-{% block content %}
-{% from macros import embed %}
-<div id="training">
-  <div class="wide head"><div>{{ embed(roots.training_head) }}</div>
-    <div>{{ embed(roots.training_choice) }}</div></div>
-  <div class="plot">{{ embed(roots.training_loss) }}</div>
-  <div class="plot">{{ embed(roots.training_rate) }}</div>
-  <div class="plot">{{ embed(roots.training_memory) }}</div>
-  <div class="plot">{{ embed(roots.training_time) }}</div>
-  <div class="plot">{{ embed(roots.training_steps_tabs) }}</div>
-  <div>{{ embed(roots.training_plan) }}</div>
-  <div class="wide">{{ embed(roots.training_events) }}</div>
-</div>
-{{ plot_script }}
-{% endblock %}
-"""

@@ -5,11 +5,23 @@ from math import isnan, nan
 from time import localtime, strftime
 from typing import Any
 
-from ooc_train.monitoring.dashboard.panel_parts import CEILING_COLOUR, bytes_text
-from ooc_train.monitoring.dashboard.run_series import STEPS, Run
+from ooc_train.monitoring.dashboard.panel_parts import (
+    CEILING_COLOUR,
+    READING_ALONE,
+    bytes_text,
+    run_colour,
+)
+from ooc_train.monitoring.dashboard.run_series import (
+    POINTS,
+    STEPS,
+    Run,
+    differing_settings,
+    duration,
+)
 
 NO_RUN = "<h1>No run yet</h1><p>The first run on this cluster will be shown here.</p>"
 _STATE_COLOURS = {"running": "#ef7d30", "converged": "#3a9a50", "finished": "#3a9a50"}
+_SO_FAR = "within a pass: of its rows so far; of updates, of rows just before their update"
 
 HEAD = """
 <h1>{{ about.model }} <span>by {{ about.solver }}, batch size {{ about.batch_size }}</span>
@@ -19,18 +31,36 @@ HEAD = """
 <div class="bar"><i style="width:{{ share }};background:{{ colour }}"></i></div>
 <p>{{ progress }} &middot; {{ left }}</p>
 <section>
-{%- for name, value, limit in figures -%}
-<dl><dt>{{ name }}</dt><dd>{{ value }}
-{%- if limit %} <small>of {{ limit }}</small>{% endif %}</dd></dl>
+{%- for name, value, limit, why in figures -%}
+<dl title="{{ why }}"><dt>{{ name }}</dt><dd>{{ value }}
+{%- if limit %} <small>{{ limit }}</small>{% endif %}</dd></dl>
 {%- endfor -%}
 </section>
 """
 PLAN = """
-<h2>The plan</h2><table>
+<details><summary>The plan of memory: {{ projected }} projected</summary><table>
 {%- for name, size, why in rows -%}
 <tr class="{{ name }}"><td>{{ name }}</td><td>{{ size }}</td><td>{{ why }}</td></tr>
 {%- endfor -%}
-</table>
+</table></details>
+"""
+SETTINGS = """
+<details><summary>All settings of the run</summary><table>
+{%- for name, value in settings -%}
+<tr><td>{{ name }}</td><td>{{ value }}</td></tr>
+{%- endfor -%}
+</table></details>
+"""
+RUNS = """
+<h2>Runs of this cluster</h2><div class="scroll"><table>
+<tr><th>run</th>{% for name in names %}<th>{{ name }}</th>{% endfor %}</tr>
+{%- for kind, colour, cells in rows -%}
+<tr class="{{ kind }}"><td><i style="background:{{ colour }}"></i>{{ cells[0] }}</td>
+{%- for cell in cells[1:] %}<td>{{ cell }}</td>{% endfor %}</tr>
+{%- endfor -%}
+</table></div>
+{% if apart %}<p>Grey: runs on other data. Choose one, and the plot shows the runs on its data.</p>
+{%- endif %}
 """
 EVENTS = """
 <h2>Events</h2><table>
@@ -51,19 +81,30 @@ def head_values(run: Run) -> dict[str, Any]:
     # Samples that solvers read count too, so passes may exceed the limit.
     known = most is not None and run.passes <= most
     peak = run.memory()[0][2]
+    speed = run.rate * about["row_bytes"]
+    alone = "-" if limit is None else f"{bytes_text(max(limit, speed))}/s"
+    so_far = dict(zip(POINTS, run.within.rows[-1], strict=True)) if run.within.rows else {}
+    loss = ("loss", _loss(last, "loss"), "")
+    if run.state == "running" and so_far.get("passes", 0.0) > last.get("passes", 0.0):
+        loss = ("loss so far", _loss(so_far, "loss"), f"{last['loss']:.4g}" if last else "")
     figures = [
-        ("pass", f"{run.passes:.4g}", f"{most:g}" if known else ""),
-        ("updates", f"{last.get('updates', 0):,.0f}", ""),
-        ("loss", _loss(last, "loss"), ""),
-        ("validation loss", _loss(last, "validation_loss"), "") if validation_rows else None,
-        ("rows/s", _count(run.rate), ""),
-        ("bytes/s", bytes_text(run.rate * about["row_bytes"]), ""),
-        ("reading alone would reach", "-" if limit is None else f"{bytes_text(limit)}/s", ""),
-        ("rows per update", f"{about['rows_per_update']:,}", ""),
-        ("learning rate", f"{last['learning_rate']:.3g}", "")
+        ("pass", f"{run.passes:.4g}", f"of {most:g}" if known else "", ""),
+        ("updates", f"{last.get('updates', 0):,.0f}", "", ""),
+        (loss[0], loss[1], f"before {loss[2]}" if loss[2] else "", _SO_FAR),
+        ("validation loss", _loss(last, "validation_loss"), "", "") if validation_rows else None,
+        ("rows/s", _count(run.rate), "", ""),
+        ("bytes/s", bytes_text(speed), "", ""),
+        ("reading alone would reach", alone, "", READING_ALONE),
+        ("rows per update", f"{about['rows_per_update']:,}", "", ""),
+        ("learning rate", f"{last['learning_rate']:.3g}", "", "")
         if last.get("learning_rate", nan) > 0
         else None,
-        ("memory, peak", bytes_text(peak) if peak else "-", bytes_text(about["ceiling"])),
+        (
+            "memory, peak",
+            bytes_text(peak) if peak else "-",
+            f"of {bytes_text(about['ceiling'])}",
+            "the ceiling is the most that all processes may hold",
+        ),
     ]
     is_pass = run.state == "running" and most is None and not about["max_seconds"]
     return {
@@ -94,7 +135,31 @@ def plan_values(run: Run) -> dict[str, Any]:
         ("ceiling", about["ceiling"], about["ceiling_source"]),
         ("left", about["ceiling"] - about["projected"], ""),
     ]
-    return {"rows": [(name, bytes_text(size), why) for name, size, why in rows]}
+    table = [(name, bytes_text(size), why) for name, size, why in rows]
+    return {"rows": table, "projected": bytes_text(about["projected"])}
+
+
+def settings_values(run: Run) -> dict[str, Any]:
+    """Return all settings of a run."""
+    return {"settings": list(run.about["settings"].items())}
+
+
+def runs_values(run: Run) -> dict[str, Any]:
+    """Return the runs as rows: settings that differ, and figures; those on other data last."""
+    runs = sorted(run.runs.values(), key=lambda one: (not one.has_data_of(run), -one.number))
+    differing = differing_settings(runs)
+    rows = []
+    for one in runs:
+        last = dict(zip(STEPS, one.steps.rows[-1], strict=True)) if one.steps.rows else {}
+        peak = one.memory()[0][2]
+        cells = [one.label, *(one.settings.get(name, "-") for name in differing), one.state]
+        cells += [_loss(last, "loss"), _loss(last, "validation_loss"), f"{one.passes:.4g}"]
+        cells += [duration(one.seconds), _count(one.rate), bytes_text(peak) if peak else "-"]
+        kind = "shown" if one is run else "" if one.has_data_of(run) else "apart"
+        rows.append((kind, run_colour(one), cells))
+    figures = ("state", "loss", "validation", "passes", "time", "rows/s", "memory, peak")
+    apart = any(kind == "apart" for kind, _, _ in rows)
+    return {"names": [*differing, *figures], "rows": rows, "apart": apart}
 
 
 def event_values(run: Run) -> dict[str, Any]:
@@ -109,27 +174,3 @@ def _count(n: float) -> str:
         if n >= size:
             return f"{n / size:.3g} {unit}"
     return f"{n:.3g}"
-
-
-STYLE = """
-:host { font-family: Helvetica, Arial, sans-serif; color: #333; }
-:host > div { display: block; width: 100%; }
-h1 { font-size: 20px; margin: 2px 0 0; }
-h1 span { font-weight: normal; }
-h1 b { font-size: 12px; color: white; border-radius: 3px; padding: 3px 8px; vertical-align: 3px;
-       margin-left: 6px; font-weight: normal; }
-h2 { font-size: 13px; color: #444; margin: 4px 0 6px; }
-p { margin: 4px 0; font-size: 13px; color: #666; }
-.bar { background: #e4e4e4; height: 8px; border-radius: 4px; overflow: hidden; margin-top: 8px; }
-.bar i { display: block; height: 100%; }
-section { display: flex; flex-wrap: wrap; gap: 6px 28px; margin-top: 10px; }
-dl { margin: 0; }
-dt { font-size: 12px; color: #777; }
-dd { font-size: 20px; margin: 1px 0 0; white-space: nowrap; }
-small { font-size: 13px; color: #777; }
-table { border-collapse: collapse; font-size: 13px; width: 100%; }
-td:first-child { white-space: nowrap; width: 1%; }
-td { padding: 3px 14px 3px 0; border-top: 1px solid #e4e4e4; vertical-align: top; }
-td:nth-child(2) { white-space: nowrap; }
-tr.projected td { font-weight: bold; border-top: 1px solid #999; }
-"""

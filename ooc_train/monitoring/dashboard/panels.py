@@ -8,9 +8,26 @@ from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any
 
-from ooc_train.monitoring.dashboard.panel_parts import COLOURS, panel_figure, run_colour
-from ooc_train.monitoring.dashboard.resource_panels import Memory, Rate, Time
-from ooc_train.monitoring.dashboard.run_series import STEPS, Run
+from ooc_train.monitoring.dashboard.page_style import WIDGETS
+from ooc_train.monitoring.dashboard.panel_parts import (
+    COLOURS,
+    hover,
+    legend_below,
+    panel_figure,
+    run_colour,
+    subtitle,
+)
+from ooc_train.monitoring.dashboard.resource_panels import Memory, MemoryNow, Rate, Time
+from ooc_train.monitoring.dashboard.run_series import (
+    POINTS,
+    STEPS,
+    Run,
+    Series,
+    differing_settings,
+)
+
+OVER = ("passes", "updates", "seconds")
+"""What losses may be drawn over."""
 
 
 def _by_steps(run: Run) -> tuple[str, int]:
@@ -18,53 +35,94 @@ def _by_steps(run: Run) -> tuple[str, int]:
     return run.identity, run.steps.count
 
 
-class Loss:
-    """Loss of every run over its passes, with a dot for each step of the selected run.
+_LINES = {"loss": "", "validation_loss": "", "within": "within_"}
+"""The lines of a run, and what the names of their horizontal columns begin with."""
 
-    Dashed lines are losses of validation rows.
+
+class Loss:
+    """Losses of the runs on the selected run's data, with a dot for each of its steps.
+
+    Dashed lines are losses of validation rows, and thin lines those within passes.
     """
 
-    title, name = "Loss over passes", "loss"
+    title, name = "Mean loss of a row", "loss"
 
     def __init__(self) -> None:
-        from bokeh.models import ColumnDataSource, HoverTool
+        from bokeh.models import ColumnDataSource
 
-        names = ("x", "y", "validation", "colour", "label", "width")
-        self.lines = ColumnDataSource({name: [] for name in names})
+        self.hidden: frozenset[str] = frozenset()
+        columns = [f"{before}{axis}" for before in ("", "within_") for axis in OVER]
+        names = (*columns, *_LINES, "colour", "label", "width")
+        self.lines = ColumnDataSource({name: [] for name in names}, name="training_lines_data")
         self.steps = ColumnDataSource(
             {name: [] for name in STEPS} | {"colour": []}, name="training_steps_data"
         )
-        self.root = panel_figure(self, x_axis_label="passes")
-        self.root.multi_line(
-            "x", "y", source=self.lines, line_color="colour", line_width="width",
-            legend_field="label",
-        )  # fmt: skip
-        self.root.multi_line(
-            "x", "validation", source=self.lines, line_color="colour", line_width="width",
-            line_dash=[10, 6],
-        )  # fmt: skip
-        dots = self.root.scatter("passes", "loss", source=self.steps, size=5, color="colour")
+        self.within = ColumnDataSource(
+            {name: [] for name in POINTS} | {"colour": []}, name="training_within_data"
+        )
+        self.root = panel_figure(self, y_axis_label="mean loss of a row")
+        style = {"source": self.lines, "line_color": "colour"}
+        self._multi = [
+            self.root.multi_line("passes", "loss", line_width="width", **style),
+            self.root.multi_line(
+                "passes", "validation_loss", line_width="width", line_dash=[10, 6], **style
+            ),
+            self.root.multi_line("within_passes", "within", line_alpha=0.45, **style),
+        ]
+        self._dots = [
+            self.root.scatter("passes", "loss", source=self.steps, size=6, color="colour"),
+            self.root.scatter("passes", "loss", source=self.within, size=3, color="colour"),
+        ]
         tips = [
             ("loss", "@loss{0.000000}"),
-            ("validation", "@validation_loss{0.000000}"),
             ("pass", "@passes{0.00}"),
             ("updates", "@updates{0,0}"),
+            ("seconds", "@seconds{0.0}"),
         ]
-        self.root.add_tools(HoverTool(renderers=[dots], tooltips=tips))
-        _quiet_legend(self.root)
-        self._shown: tuple[str, ...] = ()
-        self._counts: dict[str, int] = {}
+        validation = ("validation", "@validation_loss{0.000000}")
+        hover(self.root, self._dots[0], [tips[0], validation, *tips[1:]])
+        hover(self.root, self._dots[1], [("", "within a pass"), *tips])
+        self._told = subtitle(self.root)
+        self._legend = legend_below(self.root, self._multi[0], columns=1)
+        self._shown: tuple[Any, ...] = ()
+        self._counts: dict[str, tuple[int, int]] = {}
+        self.over(OVER[0])
 
-    @staticmethod
-    def inputs(run: Run) -> Any:
-        """Return a value that changes with the shown data: identities and numbers of steps."""
-        return run.identity, [(one.identity, one.steps.count) for one in run.runs.values()]
+    def over(self, axis: str) -> None:
+        """Draw the losses over passes, updates or seconds."""
+        for line, before in zip(self._multi, _LINES.values(), strict=True):
+            line.glyph.xs = before + axis
+        for dots in self._dots:
+            dots.glyph.x = axis
+        self.root.xaxis.axis_label = axis
+
+    def scale(self, kind: str) -> None:
+        """Draw the losses on a linear or a logarithmic axis."""
+        from bokeh.models import BasicTicker, LinearScale, LogScale, LogTicker
+
+        log = kind == "log"
+        self.root.y_scale = LogScale() if log else LinearScale()
+        self.root.yaxis.ticker = LogTicker() if log else BasicTicker()
+        self.root.ygrid.ticker = self.root.yaxis.ticker
+
+    def compare(self, chosen: Sequence[str], run: Run) -> None:
+        """Draw the chosen runs, of all runs that a run is compared with."""
+        self.hidden = frozenset(set(run.runs) - {*chosen, run.identity})
+
+    def inputs(self, run: Run) -> Any:
+        """Return a value that changes with the shown data: identities and numbers of points."""
+        return (
+            run.identity,
+            [(one.identity, one.counts) for one in run.runs.values()],
+            self.hidden,
+        )
 
     def show(self, run: Run) -> None:
-        """Draw the losses of all runs, and the steps of the selected run."""
-        runs = list(run.runs.values())
-        shown = (run.identity, *run.runs)
-        counts = {one.identity: one.steps.count for one in runs}
+        """Draw the losses of runs, and the steps of the selected run."""
+        every = [one for one in run.runs.values() if one.has_data_of(run)]
+        runs = [one for one in every if one.identity not in self.hidden]
+        shown = (run.identity, *(one.identity for one in runs))
+        counts = {one.identity: one.counts for one in runs}
         if shown == self._shown:
             # Lines of finished runs need no update.
             moved = [
@@ -77,23 +135,42 @@ class Loss:
                 {name: list(zip(moved, column, strict=True)) for name, column in lines.items()}
             )
         else:
+            named = ("model", "solver", "batch_size")  # by the label of a run
+            names = [name for name in differing_settings(runs) if name not in named]
             self.lines.data = _lines(runs) | {
                 "colour": [run_colour(one) for one in runs],
-                "label": [one.label for one in runs],
-                "width": [2.5 if one is run else 1.2 for one in runs],
+                "label": [
+                    ", ".join([one.label, *(f"{name} {one.settings.get(name)}" for name in names)])
+                    for one in runs
+                ],
+                "width": [2.5 if one is run else 1.4 for one in runs],
             }
+            self._legend.visible = len(runs) > 1
         self._shown, self._counts = shown, counts
+        told = ["dots: after each step" if run.steps.rows else ""]
+        told.append("thin: of the rows of the pass so far" if run.within.rows else "")
         validated = any(one.about["validation_rows"] for one in runs)
-        self.root.title.text = self.title + ("; dashed: validation rows" if validated else "")
-        steps = run.steps.columns(STEPS)
-        self.steps.data = steps | {"colour": [run_colour(run)] * len(run.steps.rows)}
+        told.append("dashed: validation rows" if validated else "")
+        self._told.text = "; ".join(filter(None, told))
+        colour = run_colour(run)
+        self.steps.data = _columns(run.steps, STEPS, colour)
+        self.within.data = _columns(run.within, POINTS, colour)
+
+
+def _columns(series: Series, names: Sequence[str], colour: str) -> dict[str, Any]:
+    return series.columns(names) | {"colour": [colour] * len(series.rows)}
 
 
 def _lines(runs: Sequence[Run]) -> dict[str, list[Any]]:
-    """Return passes and losses of runs, one array for each run."""
-    columns = [one.steps.columns(STEPS) for one in runs]
-    names = {"x": "passes", "y": "loss", "validation": "validation_loss"}
-    return {ours: [each[theirs] for each in columns] for ours, theirs in names.items()}
+    """Return the lines of runs, one array for each run."""
+    found: dict[str, list[Any]] = {}
+    for one in runs:
+        steps, points = one.steps.columns(STEPS), one.within.columns(POINTS)
+        columns = {name: steps[name] for name in (*OVER, "loss", "validation_loss")}
+        columns |= {f"within_{name}": points[name] for name in OVER} | {"within": points["loss"]}
+        for name, column in columns.items():
+            found.setdefault(name, []).append(column)
+    return found
 
 
 class _Step:
@@ -105,9 +182,13 @@ class _Step:
         self.name, self.title, self._column = name, title, name.replace("-", "_")
         self.source = ColumnDataSource({"x": [], "y": []})
         kind = "linear" if name == "learning-rate" else "log"
-        self.root = panel_figure(self, x_axis_label="passes", y_axis_type=kind)
+        self.root = panel_figure(
+            self, x_axis_label="passes", y_axis_label=title.lower(), y_axis_type=kind
+        )
         self.root.line("x", "y", source=self.source, line_width=2, color=COLOURS[0])
-        self.root.scatter("x", "y", source=self.source, size=5, color=COLOURS[0])
+        dots = self.root.scatter("x", "y", source=self.source, size=5, color=COLOURS[0])
+        tips = [("pass", "@x{0.00}"), (title.lower(), "@y{0.0000e}")]
+        hover(self.root, dots, tips)
 
     inputs = staticmethod(_by_steps)
 
@@ -124,30 +205,53 @@ _learning_rate = partial(_Step, "learning-rate", "Learning rate")
 _batch_size = partial(_Step, "batch-size", "Batch size")
 
 
-class Steps:
-    """Gradient norm, learning rate and batch size, in tabs; a tab with data is open."""
+class _Tabs:
+    """Panels of which one is seen at a time."""
 
-    name = "steps"
-
-    def __init__(self) -> None:
+    def __init__(self, name: str, parts: Sequence[Any]) -> None:
         from bokeh.models import TabPanel, Tabs
 
-        self._parts = (_gradient_norm(), _learning_rate(), _batch_size())
-        panels = [TabPanel(child=part.root, title=part.title) for part in self._parts]
-        for part in self._parts:
+        self.parts = parts
+        panels = [TabPanel(child=part.root, title=part.title) for part in parts]
+        for part in parts:
             part.root.title = None
-        self.root = Tabs(tabs=panels, sizing_mode="stretch_both", name="training_steps_tabs")
-        self._shown = ""
+        self.root = Tabs(
+            tabs=panels,
+            sizing_mode="stretch_both",
+            name=f"training_{name}_tabs",
+            stylesheets=[WIDGETS],
+        )
 
-    inputs = staticmethod(_by_steps)
+    def inputs(self, run: Run) -> Any:
+        """Return a value that changes with the data of any panel."""
+        return [part.inputs(run) for part in self.parts]
+
+    def show(self, run: Run) -> None:
+        """Draw all panels for a run."""
+        for part in self.parts:
+            part.show(run)
+
+
+class MemoryTabs(_Tabs):
+    """Memory over time, and by process."""
+
+    def __init__(self) -> None:
+        super().__init__("memory", (Memory(), MemoryNow()))
+
+
+class Steps(_Tabs):
+    """Gradient norm, learning rate and batch size; a tab with data is open."""
+
+    def __init__(self) -> None:
+        super().__init__("steps", (_gradient_norm(), _learning_rate(), _batch_size()))
+        self._shown = ""
 
     def show(self, run: Run) -> None:
         """Draw all tabs for a run, and open a tab with data if the run is a new one."""
-        for part in self._parts:
-            part.show(run)
+        super().show(run)
         if run.identity != self._shown and run.steps.rows:
             self._shown = run.identity
-            self.root.active = int(not len(self._parts[0].source.data["x"]))
+            self.root.active = int(not len(self.parts[0].source.data["x"]))
 
 
 SINGLE_PANELS: dict[str, Callable[[], Any]] = {
@@ -155,15 +259,9 @@ SINGLE_PANELS: dict[str, Callable[[], Any]] = {
     "rate": Rate,
     "time": Time,
     "memory": Memory,
+    "memory-now": MemoryNow,
     "gradient-norm": _gradient_norm,
     "learning-rate": _learning_rate,
     "batch-size": _batch_size,
 }
 """Single plots, by the end of their address."""
-
-
-def _quiet_legend(plot: Any, place: str = "top_right") -> None:
-    plot.legend.update(
-        location=place, background_fill_alpha=0.7, border_line_color=None, padding=4, spacing=0,
-        label_text_font_size="11px", glyph_width=16,
-    )  # fmt: skip

@@ -14,7 +14,7 @@ HANDLER = "ooc_train_training"
 """Name of the scheduler's handler that drivers call."""
 
 _FAMILY = "ooc_train-training-"
-NAME = _FAMILY + "3"
+NAME = _FAMILY + "4"
 """Name of the plugin. Its number changes with the format of the messages."""
 
 _MOST_RUNS = 8
@@ -74,6 +74,8 @@ class TrainingPlugin(SchedulerPlugin):  # type: ignore[misc] # untyped base
             known = self.runs[run]
             for row in values["steps"]:
                 known.steps.append(row)
+            for row in values["within"]:
+                known.within.append(row)
             known.progress.append(values["progress"])
             for text in values["notes"]:
                 known.events.appendleft((time(), text))
@@ -84,9 +86,7 @@ class TrainingPlugin(SchedulerPlugin):  # type: ignore[misc] # untyped base
         return {"page": self.page, "why": self.why}
 
     def _update_memory(self, run: Run, values: Mapping[str, Any]) -> None:
-        if values["memory"]:
-            run.processes = {str(i): (*row,) for i, row in enumerate(values["memory"])}
-        elif values["driver"]:
+        if values["driver"]:
             process, now, peak = values["driver"]
             found = {"": ("driver", now, peak)}
             for address, worker in self.scheduler.workers.items():
@@ -99,6 +99,9 @@ class TrainingPlugin(SchedulerPlugin):  # type: ignore[misc] # untyped base
                 if reported[0] != process:
                     found[address] = (f"worker {worker.name}", reported[1], reported[2])
             run.processes = found
+            run.sample_memory()
+        if values["memory"]:
+            run.processes = {str(i): (*row,) for i, row in enumerate(values["memory"])}
 
     def record_event(self, text: str) -> None:
         """Add an event to every running run."""

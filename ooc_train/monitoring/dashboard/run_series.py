@@ -15,13 +15,16 @@ STEPS = (
     "n_iter", "passes", "updates", "loss", "validation_loss", "gradient_norm", "learning_rate",
     "batch_size", "seconds",
 )  # fmt: skip
+POINTS = ("passes", "updates", "seconds", "loss")
 PROFILE = ("reading", "decoding", "computing", "waiting", "dask", "evaluating", "validating")
 PROGRESS = ("seconds", "rows", *PROFILE)
-"""Columns of messages: of a step, and of the progress. Seconds count from the start of the run."""
+"""Columns of messages: of a step, of a loss within a pass, and of the progress. Seconds count from
+the start of the run."""
 
 MOST_EVENTS = 50
 _MOST_ROWS = 500
 _MOST_PROCESSES = 24
+_MOST_SAMPLES, _MOST_AREAS = 200, 7
 _APART_SECONDS, _MOST_INTERVALS = 0.5, 200
 _RATE_SECONDS = 5.0
 """Window of the rate of a running run."""
@@ -87,8 +90,8 @@ class Run:
         Settings that the driver sent at the start.
     client : str
         Name of the run's client.
-    steps, progress : Series
-        Rows of the columns `STEPS` and `PROGRESS`.
+    steps, within, progress : Series
+        Rows of the columns `STEPS`, `POINTS` and `PROGRESS`.
     processes : dict
         By address: name of the process, current bytes, peak bytes.
     events : deque
@@ -105,7 +108,9 @@ class Run:
         self.client = client
         self.about = about
         self.begun = time()
-        self.steps, self.progress = Series(), Series()
+        self.steps, self.within, self.progress = Series(), Series(), Series()
+        self._samples: list[tuple[float, dict[str, int]]] = []
+        self._sample_seconds = 0.0
         self.processes: dict[str, tuple[str, int, int]] = {}
         self.events: deque[tuple[float, str]] = deque(maxlen=MOST_EVENTS)
         self.state = "running"
@@ -209,6 +214,43 @@ class Run:
             within = " in this pass"
         return f"{duration(left)} left{within}"
 
+    @property
+    def counts(self) -> tuple[int, int]:
+        """Numbers of steps, and of losses within passes; they change with new ones."""
+        return self.steps.count, self.within.count
+
+    @property
+    def settings(self) -> dict[str, str]:
+        """Settings by which runs are told apart."""
+        about = self.about
+        own = {name: str(about[name]) for name in ("model", "solver", "batch_size")}
+        return {"data": about["data"]} | dict(about["settings"]) | own
+
+    def has_data_of(self, other: "Run") -> bool:
+        """Return whether two runs learn from the same data, so that their losses compare."""
+        names = ("data", "n_rows", "n_features")
+        return all(self.about[name] == other.about[name] for name in names)
+
+    def sample_memory(self) -> None:
+        """Keep what the processes hold now; at the limit, drop every other sample."""
+        at = self.seconds
+        if self._samples and at < self._samples[-1][0] + self._sample_seconds:
+            return
+        self._samples.append((at, {name: now for name, now, _ in self.processes.values()}))
+        if len(self._samples) > _MOST_SAMPLES:
+            del self._samples[1::2]
+            self._sample_seconds = 2 * self.seconds / _MOST_SAMPLES
+
+    def memory_over_time(self) -> tuple[list[float], dict[str, list[int]]]:
+        """Return the seconds of samples, and the bytes of each process then; many are one sum."""
+        names = dict.fromkeys(name for _, held in self._samples for name in held)
+        order = sorted(names, key=lambda name: _in_order((name, 0, 0)))
+        found = {name: [held.get(name, 0) for _, held in self._samples] for name in order}
+        if len(found) > _MOST_AREAS:
+            rest = [found.pop(name) for name in order if name != "driver"]
+            found[f"{len(rest)} workers"] = [sum(held) for held in zip(*rest, strict=True)]
+        return [at for at, _ in self._samples], found
+
     def memory(self) -> list[tuple[str, int, int]]:
         """Return name, current and peak bytes of each process, with their sum first."""
         found = sorted(self.processes.values(), key=lambda row: (row[0] != "driver", -row[2]))
@@ -221,6 +263,13 @@ class Runs(dict[str, Run]):
     """Runs by identity, the newest last; `version` changes with any change of the runs."""
 
     version = 0
+
+
+def differing_settings(runs: Sequence[Run]) -> list[str]:
+    """Return the names of the settings that are not the same in all runs."""
+    settings = [run.settings for run in runs]
+    names = dict.fromkeys(name for each in settings for name in each)
+    return [name for name in names if len({each.get(name) for each in settings}) > 1]
 
 
 def reading_limit(nbytes: float, seconds: float, threads: int) -> float | None:
