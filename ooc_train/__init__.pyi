@@ -136,6 +136,9 @@ from .stream.batching.batch_iterable import batches as batches
 from .stream.plan import Plan as Plan
 from .tables.recipe import Recipe as Recipe
 from .training.checkpoints import Checkpoint as Checkpoint
+from .training.follow import follow as follow
+from .training.follow_run import Followed as Followed
+from .training.follow_settings import Following as Following
 from .training.loop import train as train
 from .training.planning import plan as plan
 

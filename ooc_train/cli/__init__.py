@@ -37,6 +37,7 @@ _MODULES = {
     "ingest": "ingest_command",
     "plan": "train_command",
     "train": "train_command",
+    "follow": "follow_command",
     "calibrate": "calibrate_command",
     "evaluate": "evaluate_command",
     "predict": "predict_command",

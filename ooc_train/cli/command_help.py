@@ -16,6 +16,10 @@ EXAMPLES: Mapping[str, tuple[str, ...]] = {
     "rechunk": ("ooc-train rechunk rows.zarr smaller.zarr --chunk-rows 8192 --codec lz4",),
     "shuffle": ("ooc-train shuffle rows.zarr shuffled.zarr --random-state 0",),
     "append": ("ooc-train append flights.zarr 'new/*.csv'",),
+    "follow": (
+        "ooc-train follow flights.zarr --out late.run --idle 5min",
+        "ooc-train follow flights.zarr --out late.run --from -",
+    ),
     "verify": ("ooc-train verify flights.zarr",),
     "demo": ("ooc-train demo",),
     "ingest": (

@@ -40,7 +40,7 @@ def _flag(name: str) -> str:
     return "--" + name.replace("_", "-")
 
 
-def _help(setting: Setting, default: Any) -> str:
+def setting_help(setting: Setting, default: Any) -> str:
     """Return the first sentence of a setting's description, with the default."""
     known = default not in (None, MISSING) and not isinstance(default, bool)
     first = setting.description.partition(". ")[0].rstrip(".")
@@ -50,10 +50,10 @@ def _help(setting: Setting, default: Any) -> str:
 def _help_of(name: str, setting: Setting, default: Any) -> str:
     """Return the help of the option of one model's setting."""
     is_negative = isinstance(setting.constraint, Flag) and name in _NEGATIVE
-    return _NEGATIVE[name][1] if is_negative else _help(setting, default)
+    return _NEGATIVE[name][1] if is_negative else setting_help(setting, default)
 
 
-def _option(name: str, setting: Setting, text: str, *, of: str) -> Any:
+def setting_option(name: str, setting: Setting, text: str, *, of: str) -> Any:
     """Return the annotation of an option for a setting."""
     constraint = setting.constraint
     if isinstance(constraint, Flag):
@@ -79,14 +79,14 @@ def _model_option(name: str, owners: list[type[Model]]) -> Any:
     settings = [settings_of(owner)[name] for owner in owners]
     names: dict[str, list[str]] = {}
     for owner, setting in zip(owners, settings, strict=True):
-        names.setdefault(_help(setting, defaults_of(owner)[name]), []).append(owner.name)
+        names.setdefault(setting_help(setting, defaults_of(owner)[name]), []).append(owner.name)
     everywhere = len(owners) == len(MODELS) and len(names) == 1
     text = " ".join(
         help_text if everywhere else f"Of {', '.join(of)}: {help_text}"
         for help_text, of in names.items()
     )
     if all(setting.constraint == settings[0].constraint for setting in settings):
-        return _option(name, settings[0], text, of=_MODEL)
+        return setting_option(name, settings[0], text, of=_MODEL)
     # Models accept different values: `ModelOptions.made` parses the text.
     words = "|".join(setting.constraint.metavar for setting in settings).split("|")
     metavar = "|".join(dict.fromkeys(words))
@@ -104,8 +104,8 @@ def _with_settings(cls: Class) -> Class:
         setattr(cls, name, None)
     for owner, only in ((Training, ""), (EarlyStopping, "Of early stopping: ")):
         for name, setting in settings_of(owner).items():
-            text = only + _help(setting, defaults_of(owner)[name])
-            cls.__annotations__[name] = _option(name, setting, text, of=_TRAINING)
+            text = only + setting_help(setting, defaults_of(owner)[name])
+            cls.__annotations__[name] = setting_option(name, setting, text, of=_TRAINING)
             setattr(cls, name, None)
     return cls
 

@@ -158,14 +158,18 @@ def _synchronous_client(client: Client | None) -> Client:
     return client
 
 
-def choose_executor(source: Source, client: Client | None = None) -> Executor:
-    """Return the executor that runs the passes over a source.
+def choose_executor(
+    source: Source, client: Client | None = None, *, local: bool = False
+) -> Executor:
+    """Return the executor that runs the passes over a source; of threads alone if it is `local`.
 
     Raises
     ------
     ClusterError
         If the client is asynchronous or closed, or has no scheduler or no workers.
     """
+    if local:
+        return LocalExecutor(dask.system.CPU_COUNT)
     if client is None and inside_another_job():
         return LocalExecutor()
     if client is None and isinstance(source, ArraySource):

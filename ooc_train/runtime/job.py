@@ -48,6 +48,8 @@ class Job:
         The Dask client to use; None is the active client, else the private one.
     memory_ceiling : str, int, Ceiling or None
         The ceiling; None is the cluster's ceiling, else half of the available memory.
+    local : bool
+        Whether threads of this process do all work, whatever client there is.
 
     Attributes
     ----------
@@ -70,13 +72,14 @@ class Job:
         *,
         client: Any = None,
         memory_ceiling: str | int | Ceiling | None = None,
+        local: bool = False,
     ) -> None:
         self._begun = perf_counter()
         self._sampler: Sampler | None = None
         self.source = source
         # Before a cluster starts and takes available memory.
         memory_ceiling = Ceiling.of(memory_ceiling)
-        self._executor = choose_executor(source, client)
+        self._executor = choose_executor(source, client, local=local)
         self.ceiling = default_ceiling(self._executor, memory_ceiling)
         self.dashboard = dashboard_link(self._executor)
         self.client = self._executor.client if isinstance(self._executor, DaskExecutor) else None
@@ -228,10 +231,14 @@ class Job:
         """Return the memory of the calling process, as far as it counts."""
         return self._meter.calling()
 
-    def memory(self, plan: Plan) -> MemoryReport:
-        """Return the memory report: ceiling, projected bytes and measured peaks."""
+    def memory(self, plan: Plan, *, ended: bool = True) -> MemoryReport:
+        """Return the memory report: ceiling, projected bytes and measured peaks.
+
+        The timeline is that of a job that has ended.
+        """
         # Stop first: the timeline is that of the job alone.
-        timeline = MemoryTimeline() if self._sampler is None else self._sampler.stop()
+        sampler = self._sampler if ended else None
+        timeline = MemoryTimeline() if sampler is None else sampler.stop()
         processes = tuple(self._meter.measured())
         notes = [*self._watch.notes, *self._meter.notes]
         if self._released:

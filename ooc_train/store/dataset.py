@@ -190,6 +190,19 @@ class Store:
             reader.read_rows(start, stop, rows)
         return rows
 
+    def first_rows(self, n_rows: int) -> "Store":
+        """Return the store of the first rows alone, without what is known of all rows."""
+        return replace(
+            self,
+            X=self.X.with_rows(n_rows),
+            y=self.y and self.y.with_rows(n_rows),
+            sample_weight=self.sample_weight and self.sample_weight.with_rows(n_rows),
+            row_id=self.row_id and self.row_id.with_rows(n_rows),
+            n_rows=n_rows,
+            class_counts=None,
+            statistics=None,
+        )
+
     def with_array(
         self,
         role: Role,

@@ -72,6 +72,16 @@ class StoreSource:
             labels,
         )
 
+    def first_rows(self, n_rows: int) -> "StoreSource":
+        """Return the source of the first rows alone, though the arrays hold more."""
+        return replace(
+            self,
+            X=self.X.with_rows(n_rows),
+            y=self.y and self.y.with_rows(n_rows),
+            weight=self.weight and self.weight.with_rows(n_rows),
+            n_rows=n_rows,
+        )
+
     def restricted(self, share: RandomShare) -> "StoreSource":
         """Return the source of a share of the partitions; row numbers stay those of the store."""
         rows = sum(stop - start for start, stop in replace(self, share=share).stored_runs())

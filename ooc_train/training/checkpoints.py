@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from time import perf_counter
+from types import MappingProxyType
 from typing import Any, Self
 
 from ooc_train.core.locks import lock
@@ -144,6 +145,8 @@ class CheckpointFolder:
         Place and times.
     overwrite : bool
         Whether checkpoints of another run are replaced.
+    settings : mapping, optional
+        Values of JSON besides those of `identity_of` that have to be the same as then.
 
     Raises
     ------
@@ -155,7 +158,14 @@ class CheckpointFolder:
         If nothing can be written there.
     """
 
-    def __init__(self, checkpoint: Checkpoint, *, overwrite: bool = False) -> None:
+    def __init__(
+        self,
+        checkpoint: Checkpoint,
+        *,
+        overwrite: bool = False,
+        settings: Mapping[str, Any] = MappingProxyType({}),
+    ) -> None:
+        self._settings = settings
         self.path = require_place(checkpoint.path)
         self._checkpoint = checkpoint
         self._seconds, self._passes = parse_interval(checkpoint.every)
@@ -256,7 +266,8 @@ class CheckpointFolder:
 
     def _about_run(self, task: Task) -> dict[str, Any]:
         """Return the description of the run that is compared, computed once."""
-        self._about = identity_of(task) if self._about is None else self._about
+        if self._about is None:
+            self._about = {**identity_of(task), **self._settings}
         return self._about
 
     def is_due(self, passes: float) -> bool:

@@ -15,7 +15,6 @@ rows have no weight changes nothing.
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from math import inf
 from time import perf_counter
 
 import numpy as np
@@ -26,18 +25,16 @@ from ooc_train.errors import Diverged
 from ooc_train.memory.ceiling import Ceiling
 from ooc_train.models.column_moments import ColumnMoments
 from ooc_train.models.linear import LinearProblem
-from ooc_train.models.model import DataFigures, Model
+from ooc_train.models.model import Model
 from ooc_train.models.problem import ModelProblem
-from ooc_train.optimizers.schedules import Plateau
 from ooc_train.runs.events import Callback, Stepped, announcing
 from ooc_train.runs.fitted import Fitted
 from ooc_train.runs.report import Report
 from ooc_train.runtime.job import Job
 from ooc_train.solvers.base import State, advance
 from ooc_train.solvers.base import start as begin
-from ooc_train.solvers.batch_schedules import BatchSchedule
 from ooc_train.solvers.divergence import LOWER, MOST_LOWERED
-from ooc_train.solvers.training_settings import EXACT, Training
+from ooc_train.solvers.training_settings import Training
 from ooc_train.solvers.updates import Updates
 from ooc_train.stream.executors import LocalExecutor
 from ooc_train.stream.feature_names import column_order
@@ -47,12 +44,10 @@ from ooc_train.stream.passes import Stream
 from ooc_train.training.column_scaling import column_moments, with_target_mean
 from ooc_train.training.partial_fit_state import PartialFit, continued_replica
 from ooc_train.training.task import Task, fitted_model
+from ooc_train.training.updating_task import problem_of, updates_of, updating_task
 
 _SCALED_BY_ROWS = 2**15
 """Rows whose moments scale the columns for conditioning: as many as `train` samples."""
-
-_LOSS_ROWS = 2**13
-"""Rows of a block that evaluate the model."""
 
 
 def learn(
@@ -107,7 +102,7 @@ def learn(
         that of the model before, and of all parameters zero.
     """
     started = perf_counter()
-    task = _task(model, inputs, training)
+    task = updating_task(model, inputs, training)
     source, names, order = inputs.source, inputs.feature_names, None
     if previous is not None:
         names = previous.feature_names
@@ -186,7 +181,7 @@ def learn(
         result.inverse_rate,
         result.lowered,
         result.first,
-        _updates(task).optimizer,
+        updates_of(task).optimizer,
         replica,
         kind,
         dtype,
@@ -196,59 +191,6 @@ def learn(
     if order is not None:
         state = state.permuted(np.argsort(order))
     return state, fitted, report
-
-
-def _task(model: Model, inputs: Inputs, training: Training) -> Task:
-    """Return the task of a call; raise `ValueError` if a setting needs all rows."""
-    if training.solver in EXACT:
-        raise ValueError(
-            f"solver={training.solver!r} reads all rows before each step, and partial_fit has some "
-            "of them only; use solver='auto', 'sgd' or 'adam'"
-        )
-    if model.standardizes_once:
-        raise ValueError(
-            f"standardize=True and scale='channel' of {model.name} need the moments of all rows, "
-            "and partial_fit has some of them only; use a number as scale"
-        )
-    for name in ("early_stopping", "validation_fraction"):
-        if getattr(training, name):
-            raise ValueError(
-                f"{name} is for fit, and partial_fit makes one pass over its rows; leave it out"
-            )
-    if isinstance(training.schedule, Plateau):
-        raise ValueError(  # noqa: TRY004 (as for other settings)
-            f"schedule='{training.schedule}' follows the epochs of a run, and partial_fit makes "
-            "one pass over its rows; use 'constant' or 'invscaling'"
-        )
-    if model.class_weight == "balanced":
-        raise ValueError(
-            "class_weight='balanced' needs all rows, and partial_fit has some of them "
-            "only; give the weight of each class"
-        )
-    rows = inputs.source.n_rows
-    batch_size = training.batch_size
-    if isinstance(batch_size, BatchSchedule):
-        raise ValueError(  # noqa: TRY004 (as for other settings)
-            f"batch_size='{batch_size}' changes at ends of epochs, and partial_fit makes one pass; "
-            "use a number of rows"
-        )
-    if batch_size not in ("chunk", "auto"):
-        batch_size = rows if batch_size == "full" else min(int(batch_size), rows)
-    task = Task.of(
-        model,
-        inputs,
-        replace(training, batch_size=batch_size, shuffle_chunks=1, replicas=1),
-        allow_zero_weight=True,
-        by_updates=True,
-    )
-    updates = replace(_updates(task), tol=0.0, epochs=inf, evaluated_rows=_LOSS_ROWS, in_order=True)
-    return replace(task, solver=updates)
-
-
-def _updates(task: Task) -> Updates:
-    if not isinstance(task.solver, Updates):
-        raise TypeError(f"{task.solver.name} does not learn by updates")
-    return task.solver
 
 
 def _require_same_shape(task: Task, previous: PartialFit) -> None:
@@ -282,7 +224,7 @@ def _run_pass(
     task: Task, stream: Stream, before: PartialFit | None, start: Fitted | None
 ) -> _PassResult:
     """Return the result of one pass over the rows."""
-    solver = _updates(task)
+    solver = updates_of(task)
     if not task.problem.total_weight > 0:
         return _unchanged(task, before, start)
     problem, moments = _scaled_problem(task, stream, before)
@@ -357,7 +299,7 @@ def _unchanged(task: Task, before: PartialFit | None, start: Fitted | None) -> _
             lowered=before.lowered,
             first=before.first,
         )
-    problem, solver = task.problem, replace(_updates(task), learning_rate=1.0)
+    problem, solver = task.problem, replace(updates_of(task), learning_rate=1.0)
     state = solver.init(problem, task.inputs.source, problem.initial(task.settings.seed))
     replica = continued_replica(problem, solver.optimizer, state.memory["replicas"][0], None, start)
     return _PassResult(problem, None, 0.0, replica, notes=notes)
@@ -371,18 +313,11 @@ def _scaled_problem(
     if before is None:
         problem = with_target_mean(problem, stream)
     else:
-        so_far = DataFigures(
+        problem = problem_of(
+            task,
             before.problem.n_rows + problem.n_rows,
-            problem.n_features,
-            task.inputs.source.n_outputs,
-            len(task.inputs.classes),
             before.problem.total_weight + problem.total_weight,
-            problem.class_weight,
-            task.settings.batch_size,
-            task.inputs.row_shape,
-            task.settings.seed,
         )
-        problem = task.model.problem(so_far)
     if (
         before is not None
         and isinstance(problem, LinearProblem)
