@@ -96,6 +96,7 @@ from .monitoring.recorders import TensorBoard as TensorBoard
 from .objective.loss import Loss as Loss
 from .objective.losses import LOSSES as LOSSES
 from .optimizers import OPTIMIZERS as OPTIMIZERS
+from .optimizers.differential_privacy import DifferentiallyPrivate as DifferentiallyPrivate
 from .optimizers.optimizer import Optimizer as Optimizer
 from .optimizers.schedule import Schedule as Schedule
 from .optimizers.schedules import SCHEDULES as SCHEDULES

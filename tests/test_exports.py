@@ -26,6 +26,7 @@ EXPORTED: list[str] = [
     "Crop",
     "CustomModel",
     "Cutout",
+    "DifferentiallyPrivate",
     "Diverged",
     "EarlyStopping",
     "ElasticNet",

@@ -86,6 +86,7 @@ HOMES: dict[str, tuple[str, ...]] = {
     "torch": ("models/pytorch/", "stream/batching/batch_dataset"),
     "pyarrow": ("tables/",),
     "PIL": ("images/",),
+    "dp_accounting": ("solvers/privacy_budget",),
     "onnx": ("exporting/",),
     "onnxruntime": ("exporting/",),
     "typer": ("cli/", "monitoring/callbacks"),

@@ -191,6 +191,8 @@ def _print_report(report: "Report", plot: str | None, loss: str, *, interrupted:
     updates = count(report.updates, "update")
     typer.echo(f"{end} after {updates} in {approximate_duration(report.seconds)}, {rate}")
     typer.echo(f"solver: {report.solver_with_reason}")
+    if report.privacy is not None:
+        typer.echo(f"privacy: {report.privacy_text}")
     if report.precision is not None:
         typer.echo(report.precision)
     typer.echo(f"time spent: {report.time_spent}")

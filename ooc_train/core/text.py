@@ -26,8 +26,13 @@ def listed(items: Sequence[Any], most: int = 8) -> str:
 
 
 def losses(loss: float, validation: float | None) -> str:
-    """Return text of a training loss, and of the validation loss if it is known."""
-    return f"{loss:.6g}" + ("" if validation is None else f" (validation {validation:.6g})")
+    """Return text of a training loss, and of the validation loss if it is known.
+
+    NaN is the training loss of private updates, which is not computed.
+    """
+    return ("withheld" if math.isnan(loss) else f"{loss:.6g}") + (
+        "" if validation is None else f" (validation {validation:.6g})"
+    )
 
 
 def json_ready(value: Any) -> Any:

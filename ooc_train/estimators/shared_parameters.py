@@ -11,6 +11,7 @@ import numpy as np
 from ooc_train.core.settings import Setting, defaults_of, described, settings_of
 from ooc_train.memory.ceiling import Ceiling
 from ooc_train.models.model import Model
+from ooc_train.optimizers.differential_privacy import DifferentiallyPrivate
 from ooc_train.optimizers.optimizer import Optimizer
 from ooc_train.optimizers.schedule import Schedule
 from ooc_train.solvers.batch_schedules import BatchSchedule
@@ -51,7 +52,7 @@ class TrainingParameters:
 
     max_iter: int | None = None
     tol: float = 1e-4
-    solver: str | Optimizer = "auto"
+    solver: str | Optimizer | DifferentiallyPrivate = "auto"
     batch_size: int | str | BatchSchedule = "full"
     shuffle_chunks: int | str = "auto"
     replicas: int = 1

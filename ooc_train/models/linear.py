@@ -43,6 +43,8 @@ class LinearProblem(LinearObjective):
         found: set[Capability] = {"gradient", "moments"}
         if not self.penalty.l2_of_each:  # kernels take one penalty for all outputs
             found.add("updates")
+            if self.target_sums is None:  # otherwise y decides the start
+                found.add("private")
         if self.loss.smooth:
             found |= {"prox", "smooth"} if self.penalty.smooth else {"prox"}
         if self.loss.smoothed is not None:

@@ -15,7 +15,16 @@ from ooc_train.optimizers.optimizer import Optimizer
 from ooc_train.optimizers.schedule import Schedule
 
 Capability = Literal[
-    "gradient", "hessian", "blocks", "smooth", "prox", "smoothing", "gram", "updates", "moments"
+    "gradient",
+    "hessian",
+    "blocks",
+    "smooth",
+    "prox",
+    "smoothing",
+    "gram",
+    "updates",
+    "moments",
+    "private",
 ]
 """What a problem can do, and a solver may require.
 
@@ -27,6 +36,7 @@ the loss is smoothed. "gram": the loss is that of least squares.
 "updates": the problem learns by batches.
 "moments": moments of the columns give a learning rate, a guaranteed gain, and the curvature that a
 sample misses.
+"private": the gradient of each row can be clipped, and nothing else depends on the rows.
 """
 
 

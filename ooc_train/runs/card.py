@@ -6,7 +6,7 @@ Model cards are by Mitchell et al. (2019). This one says what a run knows when i
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from ooc_train.core.text import few, printable
+from ooc_train.core.text import few, losses, printable
 from ooc_train.core.units import approximate_bytes, approximate_duration
 
 CARD_FILE = "card.md"
@@ -23,7 +23,7 @@ def _count(value: Any) -> str:
 
 
 def _number(value: Any) -> str:
-    return f"{value:.6g}"
+    return losses(value, None)
 
 
 _QUALITY: Figures = (
@@ -77,6 +77,9 @@ def card(
         told = f"{calibration['method']}, from {calibration['n_rows']:,} validation rows"
         about.append(("calibrated probabilities", told))
     origin = dict(report.get("origin", {}))
+    if "calibration" in values:
+        found = values["calibration"]
+        about.append(("calibration", f"{found['method']}, from {found['n_rows']:,} rows"))
     data: Rows = [(key, origin.pop(key)) for key in ("data", "validation data") if key in origin]
     sections: dict[str, Rows] = {
         "Model": [*about, *model.items()],
@@ -85,7 +88,7 @@ def card(
         "Run": _rows(_RUN, report),
         "Settings": [*values["training"].items()],
         "Memory": _rows(_MEMORY, report.get("memory", {})),
-        "Privacy": [("differential privacy", "none: nothing bounds what a row changes")],
+        "Privacy": _privacy(report.get("privacy")),
         "Notes": [("note", note) for note in report.get("notes", ())],
         "Made": [*origin.items()],
     }
@@ -113,6 +116,14 @@ def _encoding(recipe: Mapping[str, Any] | None) -> Rows:
         ("missing values", recipe["missing"]),
         ("unseen categories", recipe["unseen"]),
     ]
+
+
+def _privacy(budget: Mapping[str, Any] | None) -> Rows:
+    """Return the budget of differential privacy, and what it is of."""
+    if budget is None:
+        return [("differential privacy", "none: nothing bounds what a row changes")]
+    about = "of the parameters, for data that differ in one training row"
+    return [("differential privacy", about), *budget.items()]
 
 
 def _section(title: str, rows: Rows) -> str:

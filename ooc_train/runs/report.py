@@ -95,6 +95,8 @@ class Report:
         Random name of a run with checkpoints, which bear it too; empty without checkpoints.
     saved_in : str or None
         Folder of the saved run, or None.
+    privacy : mapping or None
+        What private updates cost: `epsilon` at `delta`, and what they follow from; None of others.
     within : tuple of LossPoint
         Losses within passes, about one a second; thinned as `history` is.
     origin : mapping of str to str
@@ -132,6 +134,7 @@ class Report:
     solver_reason: str = ""
     run_id: str = ""
     saved_in: str | None = None
+    privacy: Mapping[str, Any] | None = None
     within: tuple[LossPoint, ...] = ()
     origin: Mapping[str, str] = field(default_factory=dict)
 
@@ -181,6 +184,14 @@ class Report:
             if 200 * seconds > total
         ]
         return ", ".join(parts)
+
+    @property
+    def privacy_text(self) -> str:
+        """The budget of private updates: "epsilon 1.2 at delta 1e-05"; empty for others."""
+        found = self.privacy
+        if found is None:
+            return ""
+        return f"epsilon {found['epsilon']:.4g} at delta {found['delta']:g}"
 
     @property
     def precision(self) -> str | None:
@@ -243,7 +254,7 @@ class Report:
             ("rows x features", f"{self.n_rows:,} x {self.n_features:,}"),
             ("passes", f"{self.passes:.4g}"),
             ("updates", f"{self.updates:,}"),
-            ("loss", f"{self.loss:.6g}"),
+            ("loss", losses(self.loss, None)),
             ("converged", "yes" if self.converged else f"no: {self.ended or 'not told'}"),
             ("time", f"{approximate_duration(self.seconds)}, {rate}"),
             ("time spent", self.time_spent),
@@ -252,6 +263,8 @@ class Report:
             ("memory projected", approximate_bytes(memory.projected)),
             ("memory measured", approximate_bytes(memory.measured)),
         ]
+        if self.privacy is not None:
+            rows.insert(2, ("privacy", self.privacy_text))
         if self.phases:
             sizes = ", ".join(f"{size:,} to iteration {last:,}" for size, last in self.phases)
             rows.insert(3, ("rows per update", sizes))
@@ -262,7 +275,7 @@ class Report:
         if self.precision is not None:
             rows.insert(7, ("precision", self.precision))
         if self.progressive_loss is not None:
-            rows.insert(7, ("progressive loss", f"{self.progressive_loss:.6g}"))
+            rows.insert(7, ("progressive loss", losses(self.progressive_loss, None)))
         if self.learning_rate is not None:
             rate = f"{self.learning_rate:.4g}, before its schedule"
             last = self.history[-1].learning_rate if self.history else None
@@ -353,7 +366,7 @@ _SCHEMA = record(
         "solver_reason": text,
         "run_id": text,
         "within": list_of(_POINT),
-        "origin": mapping_of(text),
+        "privacy": or_none(record({"epsilon": number(0.0), "delta": number(0.0)})),
     },
 )
 

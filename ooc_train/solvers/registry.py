@@ -7,6 +7,7 @@ from types import MappingProxyType
 
 from ooc_train.models.problem import Capability, Problem
 from ooc_train.optimizers import OPTIMIZERS
+from ooc_train.optimizers.differential_privacy import DifferentiallyPrivate
 from ooc_train.optimizers.optimizer import Optimizer
 from ooc_train.optimizers.schedule import Schedule
 from ooc_train.solvers.base import Solver
@@ -18,6 +19,7 @@ from ooc_train.solvers.lbfgs import LBFGS
 from ooc_train.solvers.newton import MOST_PARAMETERS, Newton, is_small
 from ooc_train.solvers.phased import Phased
 from ooc_train.solvers.plateaus import PATIENCE
+from ooc_train.solvers.private_updates import PrivateUpdates
 from ooc_train.solvers.proximal_lbfgs import ProximalLBFGS
 from ooc_train.solvers.proximal_newton import ProximalNewton
 from ooc_train.solvers.smoothing import Smoothing
@@ -90,6 +92,7 @@ _MEANINGS: Mapping[Capability, str] = MappingProxyType(
         "gram": "the loss of least squares",
         "updates": "learning by batches",
         "moments": "a linear model",
+        "private": "a linear model, of a loss without a log link",
     }
 )
 """Capabilities in the words of error messages."""
@@ -109,12 +112,14 @@ _EXACT: Mapping[str, Callable[[Settings], Solver]] = MappingProxyType(
 """What makes the solvers that read all rows before each step, by the names in `EXACT`."""
 
 
-def solver_for(solver: str | Optimizer, settings: Settings, problem: Problem) -> Solver:
+def solver_for(
+    solver: str | Optimizer | DifferentiallyPrivate, settings: Settings, problem: Problem
+) -> Solver:
     """Return a solver for a problem.
 
     Parameters
     ----------
-    solver : str or Optimizer
+    solver : str, Optimizer or DifferentiallyPrivate
         A name of `EXACT` or `OPTIMIZERS`, an optimizer, or "auto" for batches of all rows.
     settings : Settings
         Settings of the solver.
@@ -218,7 +223,17 @@ def automatic_solver(problem: Problem, *, by_updates: bool = False) -> Choice:
     return Choice("lbfgs" if smooth else "proximal-lbfgs", f"a smooth loss{l1}, {why}")
 
 
-def _made(solver: str | Optimizer, settings: Settings) -> Solver:
+def _made(solver: str | Optimizer | DifferentiallyPrivate, settings: Settings) -> Solver:
+    if isinstance(solver, DifferentiallyPrivate):
+        return PrivateUpdates(
+            solver,
+            settings.batch_size,
+            float(settings.learning_rate),
+            settings.seed,
+            settings.shuffle_chunks,
+            settings.schedule,
+            settings.epochs,
+        )
     if isinstance(solver, str) and solver in _EXACT:
         return _EXACT[solver](settings)
     return Updates(

@@ -4,9 +4,10 @@ from dataclasses import dataclass
 from math import inf
 from typing import Annotated
 
-from ooc_train.core.settings import LARGEST_SEED, CheckedSettings, Count, Number, Part
+from ooc_train.core.settings import LARGEST_SEED, CheckedSettings, Count, Number
 from ooc_train.models.model import Model
 from ooc_train.optimizers import OPTIMIZERS
+from ooc_train.optimizers.differential_privacy import DifferentiallyPrivate, SolverSetting
 from ooc_train.optimizers.optimizer import Optimizer
 from ooc_train.optimizers.rate_settings import RateSetting, ScheduleSetting
 from ooc_train.optimizers.schedule import Schedule
@@ -40,14 +41,16 @@ class Training(CheckedSettings):
     """How a model is learned."""
 
     solver: Annotated[
-        str | Optimizer,
-        Part(("auto", *EXACT, *OPTIMIZERS), of=Optimizer, registry=OPTIMIZERS),
+        str | Optimizer | DifferentiallyPrivate,
+        SolverSetting(("auto", *EXACT, *OPTIMIZERS), of=Optimizer, registry=OPTIMIZERS),
         '"auto", or how the model is learned. Exact: "gram" (least squares, in one pass), '
         '"coordinate-descent" (the same with l1), "newton" (the fewest passes), "lbfgs", '
         '"block-lbfgs" (with the curvature of each output), '
         '"proximal-newton" and "proximal-lbfgs" (the same with l1), "smoothing" (kinks, Huber). '
         'By updates: "sgd", "momentum", "adagrad", "rmsprop", "adam", "adamw", with settings as '
-        '"momentum:momentum=0.8,nesterov=1", or an `Optimizer`.',
+        '"momentum:momentum=0.8,nesterov=1", or an `Optimizer`. Updates by clipped rows and noise, '
+        "with a budget of privacy: a `DifferentiallyPrivate`, or "
+        '"private:noise_multiplier=1.1,max_grad_norm=1".',
     ] = "auto"
     batch_size: Annotated[
         int | str | BatchSchedule,
@@ -167,6 +170,8 @@ class Training(CheckedSettings):
                         f"batch_size='{self.batch_size}' changes the size; leave one of them out"
                     )
 
+        if self.is_private:
+            self._require_private()
         rule, schedule = self.early_stopping, self.schedule
         if (
             isinstance(rule, EarlyStopping)
@@ -178,6 +183,42 @@ class Training(CheckedSettings):
                 f"schedule='{schedule}' lowers the learning rate after {schedule.patience:g}; use "
                 "a larger patience of EarlyStopping, or a smaller one of the schedule"
             )
+
+    def _require_private(self) -> None:
+        """Raise `ValueError` for a setting by which more than noisy sums tells of the rows."""
+        refused = {
+            "batch_size": (
+                self.batch_size == "full" or isinstance(self.batch_size, BatchSchedule),
+                "private batches are sampled, and have one size; use a number of rows",
+            ),
+            "learning_rate": (
+                self.learning_rate == "auto",
+                "it is found by the training rows; use a number",
+            ),
+            "schedule": (
+                isinstance(self.schedule, Plateau),
+                "it follows losses, which private updates do not compute; use another",
+            ),
+            "replicas": (self.replicas > 1, "private updates have one; leave it out"),
+            "target_loss": (
+                self.target_loss is not None,
+                "a loss of rows would decide when the run ends; leave it out",
+            ),
+            "validation_fraction": (
+                self.validation_fraction is not None,
+                "losses of rows that it keeps out are not private; pass rows that may be known",
+            ),
+        }
+        for name, (is_set, why) in refused.items():
+            if is_set:
+                value = getattr(self, name)
+                value = str(value) if isinstance(value, Schedule | BatchSchedule) else value
+                raise ValueError(f"{name}={value!r} with differential privacy: {why}")
+
+    @property
+    def is_private(self) -> bool:
+        """Whether the updates are differentially private."""
+        return isinstance(self.solver, DifferentiallyPrivate)
 
     def _split_learning_rate(self) -> None:
         """Replace a learning rate that names a schedule by its number and the schedule."""

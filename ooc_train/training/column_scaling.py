@@ -21,6 +21,8 @@ def prepared(task: Task, stream: Stream) -> Any:
 
     Few problems need the mean of y. A sample of large data is enough.
     """
+    if task.training.is_private:
+        return task.problem  # moments of the rows would not be private
     problem = with_target_mean(task.problem, stream)
     return problem.scaled_by(column_moments(task, stream)) if problem.needs_moments else problem
 

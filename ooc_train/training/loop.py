@@ -129,6 +129,11 @@ def train(
         memory_ceiling=memory_ceiling,
     )
     task = Task.of(model, inputs, training, validation, memory_ceiling=memory_ceiling)
+    if start is not None and training.is_private:
+        raise ValueError(
+            "private updates start from zero: the privacy that the start cost is not known; leave "
+            "the start out"
+        )
     if start is not None:
         start = task.start_from(as_fitted(start))
     snapshot = None if checkpoints is None else checkpoints.snapshot(task)

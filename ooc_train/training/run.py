@@ -216,7 +216,10 @@ class TrainingRun:
             self._record.rows_before = self._record.rows
             self.note(state.note)
         evaluated_rows = rows_of(source, evaluated_partitions(source))
-        if scans and evaluated_rows < source.n_rows:
+        if self.task.training.is_private:
+            note = "losses of the training rows are not computed, since they would not be private"
+            self._record.notes[note] = None
+        elif scans and evaluated_rows < source.n_rows:
             note = f"losses of epochs are those of {evaluated_rows:,} rows, spread evenly"
             self._record.notes[note] = None
         reached = lowered = ""
@@ -347,6 +350,10 @@ class TrainingRun:
             others = self._validation.stream
             bytes_read += others.timings.rows * others.source.row_bytes
         settings = task.settings if task.by_updates else None
+        # The seed of private updates would tell their noise.
+        tells_seed = task.training.draws(task.model) and not task.training.is_private
+        seed = task.settings.seed if tells_seed else None
+        budget = getattr(task.solver, "budget", None)
         if self._shortfall:
             self._record.notes |= {self._shortfall: None}
         return Report(
@@ -364,7 +371,7 @@ class TrainingRun:
             history=self._record.steps.all(),
             within=self._record.within.all(),
             converged=state.converged,
-            random_state=task.settings.seed if task.training.draws(task.model) else None,
+            random_state=seed,
             shuffle_chunks=None if settings is None else settings.shuffle_chunks,
             learning_rate=self._record.learning_rate,
             profile=self._profile,
@@ -380,6 +387,7 @@ class TrainingRun:
             rank=None if state.precision is None else state.precision.rank,
             digits=None if state.precision is None else state.precision.digits,
             solver_reason=task.solver_reason,
+            privacy=None if budget is None else budget(self._job.source, max(1, state.n_iter)),
             run_id="" if self._checkpoints is None else self._checkpoints.run_id,
             origin=origin_of(task),
         )

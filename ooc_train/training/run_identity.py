@@ -51,9 +51,10 @@ def origin_of(task: Task) -> dict[str, str]:
 
     Of the place of a store its last part is told, which holds no passwords of URLs.
     """
-    found = {"data": _told(task.inputs)}
+    # A digest of rows would confirm a guess of them.
+    found = {"data": _told(task.inputs, digest=not task.training.is_private)}
     if task.validation is not None:
-        found["validation data"] = _told(task.validation)
+        found["validation data"] = _told(task.validation, digest=True)
     libraries = [f"{name} {version(name)}" for name in ("ooc_train", "numpy")]
     return found | {
         "date": datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC"),
@@ -62,7 +63,7 @@ def origin_of(task: Task) -> dict[str, str]:
     }
 
 
-def _told(inputs: Inputs) -> str:
+def _told(inputs: Inputs, *, digest: bool) -> str:
     """Return the name of data, their rows, columns and type, and what identifies them."""
     source, store = inputs.source, inputs.store
     shape = f"{source.n_rows:,} x {source.n_features:,} {np.dtype(source.dtype).name}"
@@ -70,8 +71,9 @@ def _told(inputs: Inputs) -> str:
         name = os.path.basename(store.path.partition("?")[0].rstrip("/"))
         return f"{name}: {shape}" + (f", id {store.store_id}" if store.store_id else "")
     name = {"arrays": "arrays", "dask": "Dask arrays"}.get(inputs.kind, inputs.kind)
-    digest = _digest(source) if isinstance(source, ArraySource) else ""
-    return f"{name}: {shape}" + (f", digest of some rows {digest}" if digest else "")
+    if not digest or not isinstance(source, ArraySource):
+        return f"{name}: {shape}"
+    return f"{name}: {shape}, digest of some rows {_digest(source)}"
 
 
 def _digest(source: ArraySource) -> str:

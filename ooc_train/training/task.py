@@ -34,7 +34,7 @@ from ooc_train.stream.input_data import Inputs
 from ooc_train.stream.inputs import read_validation
 from ooc_train.stream.requirements import Requirements
 from ooc_train.stream.sources import Source
-from ooc_train.training.task_settings import solver_settings, weights_of
+from ooc_train.training.task_settings import require_private, solver_settings, weights_of
 
 
 @dataclass(frozen=True, eq=False)
@@ -107,7 +107,8 @@ class Task:
             If a setting does not fit the data.
         """
         seed = inputs.share_seed if training.random_state is None else training.random_state
-        seed = secrets.randbits(32) if seed is None else seed
+        # A seed that could be guessed would tell the noise of private updates.
+        seed = secrets.randbits(128 if training.is_private else 32) if seed is None else seed
         fraction = training.validation_fraction
         if fraction is not None and inputs.share_seed is None:
             if validation is not None:
@@ -123,6 +124,8 @@ class Task:
                 "fit"
             )
         source = inputs.source
+        if training.is_private:
+            require_private(model, in_parts=by_updates)
         total, weights = weights_of(model, inputs)
         if not total > 0 and not allow_zero_weight:
             raise ValueError(
@@ -375,7 +378,9 @@ def fitted_model(
     task: Task, problem: ModelProblem, theta: Array, report: Report | None = None
 ) -> Fitted:
     """Return the fitted model of the parameters `theta`, which are of scaled columns."""
-    inputs = task.inputs
+    inputs, training = task.inputs, task.training
+    if training.is_private:
+        training = replace(training, random_state=None)  # it would tell the noise
     recipe = None if inputs.store is None else inputs.store.recipe
     return Fitted(
         task.model,
@@ -384,6 +389,6 @@ def fitted_model(
         inputs.feature_names,
         {} if report is None else report.to_json(),
         recipe,
-        task.training,
+        training,
         inputs.row_shape,
     )

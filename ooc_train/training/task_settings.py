@@ -6,6 +6,7 @@ from ooc_train.solvers.registry import Settings
 from ooc_train.solvers.training_settings import Training
 from ooc_train.stream.classes import class_weights
 from ooc_train.stream.input_data import Inputs
+from ooc_train.stream.order import MIXED_CHUNKS
 
 
 def weights_of(model: Model, inputs: Inputs) -> tuple[float, Array | None]:
@@ -21,14 +22,37 @@ def weights_of(model: Model, inputs: Inputs) -> tuple[float, Array | None]:
     return float(weights @ totals), weights
 
 
+def require_private(model: Model, *, in_parts: bool) -> None:
+    """Raise `ValueError` if private updates would tell more of the rows than their budget says."""
+    refused = {
+        "partial_fit": (in_parts, "the budget is for rows that are all known; use fit"),
+        "class_weight": (
+            model.class_weight is not None,
+            "a row of a rare class would count more than one row; leave it out",
+        ),
+        "standardize": (
+            bool(getattr(model, "standardize", False)),
+            "it divides columns by deviations of the rows; scale them by numbers that may be known",
+        ),
+    }
+    for name, (is_set, why) in refused.items():
+        if is_set:
+            raise ValueError(f"{name} with differential privacy: {why}")
+
+
 def solver_settings(model: Model, training: Training, inputs: Inputs, seed: int) -> Settings:
     """Return the settings of the solver, with numbers from the data in place of "auto"."""
     source = inputs.source
     chunks = training.shuffle_chunks
-    chunks = min(source.shuffle_chunks if chunks == "auto" else int(chunks), source.n_partitions)
+    if chunks == "auto":
+        # The more rows a private batch is sampled from, the less privacy it costs.
+        chunks = MIXED_CHUNKS if training.is_private else source.shuffle_chunks
+    chunks = min(int(chunks), source.n_partitions)
+    tol = model.default_tol if training.tol is None else float(training.tol)
+    tol = 0.0 if training.is_private else tol  # which would need losses of the rows
     chunk_rows = source.partition_rows if inputs.store is None else inputs.store.chunk_rows
     return Settings(
-        tol=model.default_tol if training.tol is None else float(training.tol),
+        tol=tol,
         batch_size=training.rows_per_update(source.n_rows, chunk_rows),
         learning_rate=training.learning_rate,
         schedule=None if isinstance(training.schedule, str) else training.schedule,
