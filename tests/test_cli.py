@@ -313,7 +313,10 @@ def test_the_help_of_a_model_has_its_options_alone():
 
 
 @pytest.mark.parametrize("command", COMMANDS)
-def test_each_help_has_examples_that_are_calls_of_the_command(command):
+def test_each_help_has_examples_that_are_calls_of_the_command(command, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "late.run").mkdir()
+    (tmp_path / "late.run" / "config.toml").touch()
     examples = EXAMPLES[command]
     text = in_words(here(command, "-h").stdout)
     assert "Any>" not in text

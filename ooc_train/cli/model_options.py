@@ -16,13 +16,13 @@ from ooc_train.solvers.early_stopping import EarlyStopping
 from ooc_train.solvers.training_settings import Training
 
 _MODEL, _TRAINING = "Model", "Training"
-_NEGATIVE = MappingProxyType(
+_OFF = MappingProxyType(
     {
-        "fit_intercept": ("--no-intercept", "No intercept."),
-        "restore_best": ("--keep-last", "Keep the last parameters, not those of the best loss."),
+        "no-intercept": "No intercept.",
+        "keep-last": "Keep the last parameters, not those of the best loss.",
     }
 )
-"""Flags that are on by default: the options that turn them off, and their help."""
+"""Help of the options that turn off flags."""
 
 _DEFAULT = "logistic"
 
@@ -47,10 +47,10 @@ def setting_help(setting: Setting, default: Any) -> str:
     return first + (f" (default: {default})." if known else ".")
 
 
-def _help_of(name: str, setting: Setting, default: Any) -> str:
+def _help_of(setting: Setting, default: Any) -> str:
     """Return the help of the option of one model's setting."""
-    is_negative = isinstance(setting.constraint, Flag) and name in _NEGATIVE
-    return _NEGATIVE[name][1] if is_negative else setting_help(setting, default)
+    off = getattr(setting.constraint, "off", "")
+    return _OFF[off] if off else setting_help(setting, default)
 
 
 def setting_option(name: str, setting: Setting, text: str, *, of: str) -> Any:
@@ -58,9 +58,8 @@ def setting_option(name: str, setting: Setting, text: str, *, of: str) -> Any:
     constraint = setting.constraint
     if isinstance(constraint, Flag):
         names = _flag(name)
-        if name in _NEGATIVE:
-            off, text = _NEGATIVE[name]
-            names = f" /{off}"
+        if constraint.off:
+            names, text = f" /--{constraint.off}", _OFF[constraint.off]
         return Annotated[bool | None, option(names, of=of, help=text, show_default=False)]
     return Annotated[
         Any,
@@ -142,7 +141,7 @@ class ModelOptions:
             return {}
         own, defaults = settings_of(model), defaults_of(model)
         return {
-            name: (_help_of(name, own[name], defaults[name]), own[name].constraint.metavar)
+            name: (_help_of(own[name], defaults[name]), own[name].constraint.metavar)
             if name in own
             else None
             for name in _OWNERS

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from ooc_train.cli.command import command, ended_by
+from ooc_train.cli.config_file import Config
 from ooc_train.cli.model_options import ModelOptions
 from ooc_train.cli.options import (
     STORE,
@@ -86,6 +87,7 @@ def train(
     verbose: Annotated[
         bool, typer.Option("--verbose", help="Print the notes of the solver too.")
     ] = False,
+    config: Config = None,
     stored: StoreOptions,
     model_options: ModelOptions,
     checkpoints: CheckpointOptions,
@@ -93,6 +95,8 @@ def train(
     output: OutputOptions,
 ) -> None:
     """Fit a model to a store, or go on with a run: `ooc-train train --resume RUN`."""
+    if config is not None and checkpoints.resume is not None:
+        raise typer.BadParameter("--resume goes on with known settings; leave --config out")
     kept = checkpoints.kept()
     out, checkpoint = checkpoints.placed(out, kept)
     if kept is not None:

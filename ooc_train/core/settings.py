@@ -105,7 +105,15 @@ class Constraint:
 
 @dataclass(frozen=True)
 class Flag(Constraint):
-    """A constraint that accepts True and False."""
+    """A constraint that accepts True and False.
+
+    Attributes
+    ----------
+    off : str
+        Name of the option that turns off a flag that is on by default, such as "no-intercept".
+    """
+
+    off: str = ""
 
     kind: ClassVar[str] = "bool"
 

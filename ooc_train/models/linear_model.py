@@ -155,7 +155,9 @@ class LinearModel(Model):
     """The base of all models with a linear predictor."""
 
     fit_intercept: Annotated[
-        bool, Flag(), "Whether there is an intercept. It is not penalised."
+        bool,
+        Flag(off="no-intercept"),
+        "Whether there is an intercept. It is not penalised.",
     ] = True
     standardize: Annotated[
         bool, Flag(), "Whether the penalty is on the weights of standardised columns."

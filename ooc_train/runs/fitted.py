@@ -3,8 +3,8 @@
 A run is a folder. `model.json` holds the settings, the class labels, the feature names and the
 report. `parameters.npz` holds the numbers; of a module of PyTorch `parameters.safetensors`, and the
 module's code is no part of the run. `recipe.json` exists if the features were made from raw
-columns. `card.md` tells a reader what the run is; nothing reads it. No file can hold code, and
-nothing is unpickled.
+columns, and `config.toml`, the options that repeat the run, if a command can. `card.md` tells a
+reader what the run is; nothing reads it. No file can hold code, and nothing is unpickled.
 """
 
 import json
@@ -38,6 +38,7 @@ RUN_FORMAT = "ooc_train.run"
 RUN_VERSION, CALIBRATED_VERSION = 3, 4
 """Formats of runs, and of those with a calibration, which releases without any have to refuse."""
 
+CONFIG_FILE = "config.toml"
 ARRAYS, TENSORS = "parameters.npz", "parameters.safetensors"
 
 Label = str | int | float | bool
@@ -227,10 +228,11 @@ class Fitted:
         with PartialOutput(path, RUN, overwrite=overwrite) as output:
             self.save_as(output)
 
-    def save_as(self, output: PartialOutput) -> str:
+    def save_as(self, output: PartialOutput, config: str | None = None) -> str:
         """Write the run folder into an open output, and return its final path.
 
         If another process has taken the path meanwhile, the run is saved under a neighbouring name.
+        `config` is the settings file of the run.
         """
         folder = output.partial_path
         with explain_os_errors(output.path):
@@ -248,6 +250,8 @@ class Fitted:
             }
             if self.recipe is not None:
                 written[RECIPE_FILE] = json.dumps(self.recipe, indent=2)
+            if config is not None:
+                written[CONFIG_FILE] = config
             for name, content in written.items():
                 with open(os.path.join(folder, name), "w", encoding="utf-8") as text:
                     text.write(content)

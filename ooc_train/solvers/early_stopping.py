@@ -40,7 +40,7 @@ class EarlyStopping(CheckedSettings):
     ] = None
     restore_best: Annotated[
         bool,
-        Flag(),
+        Flag(off="keep-last"),
         "Whether the model has the parameters of the best validation, or else the last.",
     ] = True
 

@@ -71,7 +71,7 @@ class Store:
         The pair of training and test store that this store belongs to.
     opened : mapping
         What `open_store` was given besides the path, for those who open the store again; empty
-        where an array was given that is no text.
+        where an array was given that is no text, or one that replaces an array.
     """
 
     path: str
@@ -238,9 +238,11 @@ class Store:
                 f"{layout.n_rows:,}; give an array of as many rows"
             )
         if role == "sample_weight":
-            return replace(self, sample_weight=layout, statistics=None)
+            return replace(self, sample_weight=layout, statistics=None, opened={})
         recipe = None if self.recipe is None else {**self.recipe, "target": None}
-        return replace(self, y=layout, classes=classes, class_counts=class_counts, recipe=recipe)
+        return replace(
+            self, y=layout, classes=classes, class_counts=class_counts, recipe=recipe, opened={}
+        )
 
     def with_named_array(self, role: Role, named: NamedArray) -> "Store":
         """Return the store with an array that the user named as y or sample_weight.

@@ -24,6 +24,7 @@ from ooc_train.stream.inputs import read_inputs
 from ooc_train.stream.outliers import report_outliers
 from ooc_train.training.checkpoints import Checkpoint, CheckpointFolder
 from ooc_train.training.run import TrainingRun
+from ooc_train.training.run_config import config_of
 from ooc_train.training.task import Task, fitted_model
 
 
@@ -65,7 +66,7 @@ def train(
         mean loss is computed: by weight, class weights included, without penalty. Validation
         changes no parameter, and `max_passes` does not count it.
     out : str, path or None
-        Where the run is saved.
+        Where the run is saved. Of a store, ``ooc-train train --config OUT/config.toml`` repeats it.
     overwrite : bool
         Whether a run at `out` is replaced, and checkpoints of another run.
     callbacks : sequence of Callback
@@ -152,7 +153,8 @@ def train(
             report = run.report(state, page.notes)
         fitted = fitted_model(task, run.problem, state.params, report)
         if output is not None:
-            report = replace(report, saved_in=fitted.save_as(output))
+            config = config_of(task) if start is None else None
+            report = replace(report, saved_in=fitted.save_as(output, config))
             run.note(f"saved in {report.saved_in}")
         run.emit(Ended(report.converged, report.seconds, report.memory))
         interrupts.conclude(report)
