@@ -1,10 +1,13 @@
 """Predictions out of core: rows without a prediction are refused with row and column."""
 
+from typing import Any
+
 import dask.array
 import numpy as np
 import pytest
 import zarr
 
+from ooc_train import make_data
 from ooc_train.errors import NonFiniteData
 from ooc_train.estimators.classification import LogisticRegression
 from ooc_train.estimators.regression import LinearRegression
@@ -122,3 +125,13 @@ def test_a_prediction_that_no_float64_holds_is_refused(tmp_path):
         predict(fitted, rows)
     with pytest.raises(NonFiniteData, match=said):
         predict_store(fitted, store_of(tmp_path / "a.zarr", rows), tmp_path / "out.zarr")
+
+
+def test_small_stores_are_shared_by_several_threads(tmp_path):
+    store = make_data(tmp_path / "a.zarr", rows=1000, features=3, chunk_rows=50)
+    assert store.X.shard_rows >= 1000  # one shard would be one task
+    fitted = Fitted(LeastSquares(), LinearPredictor(np.ones((1, 3)), np.zeros(1)))
+    predict_store(fitted, store, tmp_path / "out.zarr")
+    found: Any = zarr.open_group(tmp_path / "out.zarr", mode="r")["prediction"]
+    assert found.shards[0] == 250
+    np.testing.assert_array_equal(found[:], predict(fitted, store))

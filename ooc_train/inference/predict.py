@@ -38,6 +38,9 @@ _PIECE_COPIES = 2
 _RUN_PARTITIONS, _RUN_BYTES = 64, 16 * 2**20
 """Partitions of a task for data without shards, and most bytes of its result."""
 
+_FEWEST_TASKS = 4
+"""Tasks of small data, whose single shard would be work for one thread; one costs about 10 ms."""
+
 
 def evaluate(
     model: Any,
@@ -179,7 +182,8 @@ def predict(
     shape = () if is_code else (Outputs.of(fitted).width(kind),)
     dtype = np.dtype(np.int64 if is_code else np.float64)
     row_bytes = max(1, int(np.prod(shape))) * dtype.itemsize
-    partitions = max(1, min(_RUN_PARTITIONS, _RUN_BYTES // (source.partition_rows * row_bytes)))
+    most = min(_RUN_PARTITIONS, _RUN_BYTES // (source.partition_rows * row_bytes))
+    partitions = _run_partitions(source, most)
     runs = runs_of_partitions(source, partitions)
     requirements = Requirements(
         partition=total_bytes(source.buffers(1)),
@@ -213,9 +217,9 @@ def predict_store(
 ) -> MemoryReport:
     """Write predictions to a store, with an array for each kind.
 
-    A chunk holds the rows of a partition, and a shard about those of a shard of the data. Workers
-    write shards in place, and copy `row_id`. Numeric labels are written as such. Other labels are
-    written as codes, with the labels in the attribute `classes`.
+    A chunk holds the rows of a partition, and a shard at most about those of a shard of the data.
+    Workers write shards in place, and copy `row_id`. Numeric labels are written as such. Other
+    labels are written as codes, with the labels in the attribute `classes`.
 
     Parameters
     ----------
@@ -252,7 +256,8 @@ def predict_store(
     fitted = fitted.for_columns(rows.feature_names, source.n_features, rows.name, rows.row_shape)
     run = _RUN_PARTITIONS
     if isinstance(source, StoreSource):
-        run = max(1, source.X.shard_rows // source.partition_rows)
+        run = source.X.shard_rows // source.partition_rows
+    run = _run_partitions(source, run)
     outputs = Outputs.of(fitted)
     widths = [outputs.width(kind) for kind in kinds]
     requirements = Requirements(
@@ -286,6 +291,11 @@ def predict_store(
             pass
         output.commit(source.n_rows, manifest(source.n_rows, fitted.classes, fitted.model.name))
         return job.memory(plan)
+
+
+def _run_partitions(source: Source, most: int) -> int:
+    """Return the partitions of a task: `most`, or fewer of small data."""
+    return max(1, min(most, source.n_partitions // _FEWEST_TASKS))
 
 
 def _piece_bytes(fitted: Fitted, kinds: Sequence[Kind], source: Source) -> int:

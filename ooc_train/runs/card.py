@@ -77,9 +77,6 @@ def card(
         told = f"{calibration['method']}, from {calibration['n_rows']:,} validation rows"
         about.append(("calibrated probabilities", told))
     origin = dict(report.get("origin", {}))
-    if "calibration" in values:
-        found = values["calibration"]
-        about.append(("calibration", f"{found['method']}, from {found['n_rows']:,} rows"))
     data: Rows = [(key, origin.pop(key)) for key in ("data", "validation data") if key in origin]
     sections: dict[str, Rows] = {
         "Model": [*about, *model.items()],

@@ -322,6 +322,7 @@ class FollowRun:
             notes=tuple(notes),
             ended=self._ended,
             solver_reason=task.solver_reason,
+            origin=origin_of(task),
         )
 
 
