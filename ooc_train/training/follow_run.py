@@ -21,6 +21,7 @@ from ooc_train.training.checkpoints import CheckpointFolder, Snapshot
 from ooc_train.training.follow_record import FollowRecord
 from ooc_train.training.follower import Follower
 from ooc_train.training.growing_store import GrowingStore
+from ooc_train.training.run_identity import origin_of
 from ooc_train.training.task import Task, fitted_model
 
 _POLL_SECONDS = 0.1
