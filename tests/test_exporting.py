@@ -531,6 +531,10 @@ def test_sizes_and_names_that_a_form_lacks_are_refused(raw, tmp_path, monkeypatc
     place = tmp_path / "a"
     with pytest.raises(ValueError, match="for raw columns, and the model has no recipe"):
         export(linear(LeastSquares()), place, unseen="other")
+    with pytest.raises(ValueError, match=r"does not go with to='json'"):
+        export(fitted, place, to="json", features=True)
+    with pytest.raises(ValueError, match=r"does not go with unseen='ignore'"):
+        export(fitted, place, unseen="ignore", features=True)
     with pytest.raises(ValueError, match=r"load\(RUN\).to_sklearn\(\)"):
         export(fitted, place, to="sklearn")
     with pytest.raises(ValueError, match="'pmml' is not one of onnx, json"):

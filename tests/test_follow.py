@@ -238,6 +238,7 @@ def test_only_new_rows_are_read(tmp_path):
     whole = follow(LogisticModel(), written(tmp_path / "b.zarr"), SGD, SMALL, idle=0)
     require_same(whole, found)
     assert found.new_rows == whole.rows - 992
+    assert "| data | a.zarr: " in (out / "card.md").read_text(encoding="utf-8")
 
 
 def test_a_bad_row_ends_it_and_what_was_learned_before_is_kept(tmp_path):

@@ -88,7 +88,8 @@ def export(
     ------
     ValueError
         If the form can't express the model, with the way out: modules of PyTorch, losses and
-        activations of your own, parameters of 2 GiB, more than 20,000 raw columns.
+        activations of your own, parameters of 2 GiB, more than 20,000 raw columns. If `features`
+        goes with no other argument that was given.
     InvalidRun
         If the run can't be read.
     OutputExists
@@ -98,6 +99,12 @@ def export(
     """
     if to not in ("onnx", "json"):
         raise ValueError(_not_a_form(to))
+    if features and (to == "json" or unseen is not None):
+        other = f"to={to!r}" if to == "json" else f"unseen={unseen!r}"
+        raise ValueError(
+            f"features=True is for a graph of ONNX without the recipe, and does not go with {other}; "
+            "leave one of them out"
+        )
     place = require_output(path, FILE, overwrite=overwrite)
     fitted = as_fitted(model)
     recipe = None if fitted.recipe is None else Recipe.from_json(fitted.recipe)

@@ -49,6 +49,7 @@ KINDS: Mapping[str, Any] = {
     "module": TorchClassifierModel(module),
     "sigmoid": LinearSVCModel(),
     "isotonic": LinearSVCModel(),
+    "private": LogisticModel(),
 }
 """The model of each kind of run."""
 

@@ -11,7 +11,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 import ooc_train
-from ooc_train import Training, calibrate, ingest, train
+from ooc_train import DifferentiallyPrivate, Training, calibrate, ingest, train
 from ooc_train.models.calibration import Method
 from ooc_train.runs.run_loading import load_fitted
 from tests.runs_of_versions import EXPECTED, FOLDER, KINDS, TABLE, module, predictions
@@ -54,6 +54,11 @@ def main() -> None:
             training = Training(random_state=0)
             if kind in ("images", "network of numbers", "module"):
                 training = Training(batch_size=16, max_passes=2, tol=0.0, random_state=0)
+            if kind == "private":
+                private = DifferentiallyPrivate(1.0, 0.7)
+                training = Training(
+                    solver=private, learning_rate=0.1, batch_size=16, max_iter=2, random_state=0
+                )
             if kind in get_args(Method):
                 fitted, _ = train(model, X, training, y=y)
                 calibrate(fitted, X, cast("Method", kind), y=y)[0].save(run)
