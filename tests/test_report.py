@@ -4,6 +4,7 @@ import html.parser
 import json
 import math
 import re
+import shutil
 import subprocess
 import sys
 from dataclasses import replace
@@ -13,12 +14,12 @@ import numpy as np
 import pytest
 from typer.testing import CliRunner
 
-from ooc_train import LinearRegression, cli
+from ooc_train import LinearRegression, cli, make_data
 from ooc_train.core.text import html_table, json_ready, printable
 from ooc_train.errors import InvalidRun
 from ooc_train.models.model_registry import MODELS
 from ooc_train.models.predictor import LinearPredictor
-from ooc_train.monitoring.run_page import run_page
+from ooc_train.monitoring.run_page import Evaluated, models_page, run_page
 from ooc_train.runs.events import Stepped
 from ooc_train.runs.fitted import Fitted
 from ooc_train.runs.history import Steps
@@ -227,6 +228,64 @@ def test_a_page_without_a_report():
         run_page(fitted_of(report={}), "a.run")
 
 
+def test_coefficients_per_deviation_stand_beside_those_per_unit():
+    fitted, deviations = fitted_of(), np.array([10.0, 0.1, 1.0])
+    found = Evaluated("x/rows.zarr", {"a.run": {"n_rows": 7, "accuracy": 0.75}}, deviations)
+    words = Page(run_page(fitted, "a.run", found)).words
+    assert {"7 rows of rows.zarr", "accuracy", "0.75", "for yes, per deviation"} <= set(words)
+    assert {f"{value:.6g}" for value in fitted.coef[0]} <= set(words)
+    per = fitted.coef[0] * deviations
+    order = [f"feature {i}" for i in np.argsort(-np.abs(per))]
+    at = [words.index(name, words.index("intercept")) for name in order]
+    assert at == sorted(at)
+    assert [words[i + 2] for i in at] == [f"{per[int(n[-1])]:.6g}" for n in order]
+
+
+def test_several_models_stand_side_by_side_in_one_page():
+    other = fitted_of()
+    other = replace(other, model=replace(other.model, C=0.125))
+    last = fitted_of(classes=())
+    models = {"x/a.run": fitted_of(), "x/b.run": other, "y/a.run": last}
+    found = {name: {"n_rows": 7, "accuracy": i / 8} for i, name in enumerate(models, 1)}
+    page = Page(models_page(models, Evaluated("rows.zarr", found)))
+    assert page.open == []
+    assert page.tags.count("details") >= 3 * 4
+    words = page.words
+    # Names of folders that are the same are told apart by their paths.
+    assert {"x/a.run", "x/b.run", "y/a.run", "C", "0.125", "0.25", "0.375"} <= set(words)
+    assert sum(word.startswith("Loss of ") for word in words) == 1  # of one model, by its report
+    first = models_page({name: models[name] for name in ("x/a.run", "x/b.run")})
+    assert {"a.run", "b.run"} <= set(Page(first).words)
+
+
+@pytest.mark.slow
+def test_the_command_of_runs_lists_a_folder(tmp_path):
+    fitted_of().save(tmp_path / "first.run")
+    other = fitted_of()
+    replace(other, model=replace(other.model, C=0.125)).save(tmp_path / "second.run")
+    (tmp_path / "bad.run").mkdir()
+    (tmp_path / "bad.run" / "model.json").write_text("{}")
+    (tmp_path / "none").mkdir()
+
+    def here(*arguments):
+        return CliRunner().invoke(cli.app, ["runs", *map(str, arguments)])
+
+    result = here(tmp_path, "--html", tmp_path / "runs.html")
+    assert (result.exit_code, result.stderr) == (0, "")
+    head, *rows = result.stdout.splitlines()
+    assert head.split()[:3] == ["run", "C", "loss"]
+    assert [row.split()[:2] for row in rows[:2]] == [["second.run", "0.125"], ["first.run", "1.0"]]
+    assert rows[2].startswith("note: ")
+    assert "bad.run is damaged" in rows[2]
+    assert Page((tmp_path / "runs.html").read_text()).open == []
+    told = json.loads(here(tmp_path, "--json").stdout)
+    assert [run["run"] for run in told["runs"]] == ["second.run", "first.run"]
+    assert list(told["unreadable"]) == ["bad.run"]
+    empty = here(tmp_path / "none")
+    assert (empty.exit_code, empty.stdout) == (1, "")
+    assert "holds no runs" in empty.stderr
+
+
 @pytest.mark.slow
 def test_the_command_writes_a_page(tmp_path):
     run, out = tmp_path / "a.run", tmp_path / "a.html"
@@ -247,6 +306,20 @@ def test_the_command_writes_a_page(tmp_path):
     over = here("--overwrite", "--json")
     assert json.loads(over.stdout) == {"out": str(out), "bytes": len(first)}
     assert out.read_bytes() == first
+    make_data(tmp_path / "rows.zarr", rows=100, features=3, random_state=0)
+    result = here("--overwrite", "--quiet", "--data", str(tmp_path / "rows.zarr"))
+    assert result.exit_code == 1
+    assert "classes" in result.stderr  # the store has others
+    fitted_of(classes=(0, 1)).save(tmp_path / "b.run")
+    command = ["report", str(tmp_path / "b.run"), "--data", str(tmp_path / "rows.zarr")]
+    result = CliRunner().invoke(
+        cli.app, [*command, "--out", str(out), "--overwrite", "--workers=1"]
+    )
+    assert result.exit_code == 0, result.stderr
+    words = Page(out.read_text()).words
+    assert {"100 rows of rows.zarr", "roc_auc", "for 1, per deviation"} <= set(words)
+    shutil.rmtree(tmp_path / "rows.zarr")
+    shutil.rmtree(tmp_path / "b.run")
     none = CliRunner().invoke(cli.app, ["report", str(tmp_path), "--out", str(tmp_path / "b.html")])
     assert none.exit_code == 1
     assert "is no run" in none.stderr

@@ -44,6 +44,7 @@ _MODULES = {
     "explain": "explain_command",
     "export": "export_command",
     "report": "report_command",
+    "runs": "runs_command",
     "summary": "summary_command",
     "tradeoff": "tradeoff_command",
 }

@@ -41,7 +41,11 @@ EXAMPLES: Mapping[str, tuple[str, ...]] = {
         "ooc-train export late.run late.onnx",
         "ooc-train export late.run late.json --to json",
     ),
-    "report": ("ooc-train report late.run --out late.html",),
+    "report": (
+        "ooc-train report late.run --out late.html",
+        "ooc-train report late.run early.run --data flights.test.zarr --out both.html",
+    ),
+    "runs": ("ooc-train runs .", "ooc-train runs experiments --html runs.html"),
     "summary": (
         "ooc-train summary late.run flights.zarr --errors HC1",
         "ooc-train summary late.run flights.zarr --cluster day --csv late.csv",

@@ -13,12 +13,17 @@ from ooc_train.plotting.figures import svg
 
 @dataclass(frozen=True, slots=True)
 class Section:
-    """A section of a page: its figures as SVG, then a table whose first cells name the rows."""
+    """A section of a page: its figures as SVG, then a table whose first cells name the rows.
+
+    Then come its parts. A folded section shows its title alone, until it is clicked.
+    """
 
     title: str
     figures: Sequence[Markup] = ()
     rows: Sequence[Sequence[str]] = ()
     head: Sequence[str] = ()
+    folded: bool = False
+    parts: "Sequence[Section]" = ()
 
 
 def html_page(title: str, lead: Sequence[str], sections: Sequence[Section]) -> str:

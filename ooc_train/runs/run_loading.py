@@ -2,7 +2,8 @@
 
 import math
 import os
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any
 
 from ooc_train.core.files import FileKind, read_json
@@ -71,6 +72,10 @@ def as_fitted(model: Any) -> Fitted:
     return fitted
 
 
+SETTINGS_FILE = "model.json"
+"""Name of the file with the settings and the report of a run."""
+
+
 class _DamagedError(OocTrainError):
     """Raised for a damaged file of a run."""
 
@@ -112,8 +117,34 @@ def load_fitted(path: str | os.PathLike[str], module: Any = None) -> Fitted:
         another one than that of the run.
     """
     path = os.fspath(path)
-    try:
+    with _explained(path):
         fitted = _loaded(path, module)
+    if module is not None:
+        try:
+            _require_module(fitted.predictor)
+        except ValueError as error:
+            raise InvalidRun(f"{path}: {error}") from None
+    return fitted
+
+
+def run_values(path: str | os.PathLike[str]) -> dict[str, Any]:
+    """Return the settings and the report of a run folder, without its parameters.
+
+    Raises
+    ------
+    InvalidRun
+        As `load_fitted` does.
+    """
+    path = os.fspath(path)
+    with _explained(path):
+        return _values(path)
+
+
+@contextmanager
+def _explained(path: str) -> Iterator[None]:
+    """Raise `InvalidRun` where the files of a run can't be read."""
+    try:
+        yield
     except FileNotFoundError as error:
         raise InvalidRun(f"{path} is no run: {error.filename} is missing") from None
     except NotADirectoryError:
@@ -122,12 +153,6 @@ def load_fitted(path: str | os.PathLike[str], module: Any = None) -> Fitted:
         raise InvalidRun(f"{path} can't be read: {error}") from None
     except _DamagedError as error:
         raise InvalidRun(f"{path} is damaged: {error}") from None
-    if module is not None:
-        try:
-            _require_module(fitted.predictor)
-        except ValueError as error:
-            raise InvalidRun(f"{path}: {error}") from None
-    return fitted
 
 
 def _require_module(predictor: Predictor) -> None:
@@ -139,8 +164,8 @@ def _require_module(predictor: Predictor) -> None:
     predictor.require_module()
 
 
-def _loaded(path: str, module: Any) -> Fitted:
-    file = os.path.join(path, "model.json")
+def _values(path: str) -> dict[str, Any]:
+    file = os.path.join(path, SETTINGS_FILE)
     # Infinite losses are written as Python writes them.
     found = read_json(file, _SETTINGS, constants=True)
     require(found, _ABOUT, file, _SETTINGS)
@@ -154,6 +179,12 @@ def _loaded(path: str, module: Any) -> Fitted:
             f"{RUN_VERSION}); install that release, or train again"
         )
     require(found, _SCHEMA, file, _SETTINGS)
+    values: dict[str, Any] = found
+    return values
+
+
+def _loaded(path: str, module: Any) -> Fitted:
+    found = _values(path)
     kind = PREDICTORS.get(found["predictor"])
     if kind is None:
         raise InvalidRun(
