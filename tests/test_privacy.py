@@ -24,6 +24,7 @@ from ooc_train.objective.losses.logistic import Logistic
 from ooc_train.optimizers.momentum import Momentum
 from ooc_train.optimizers.schedules import Constant
 from ooc_train.optimizers.sgd import Sgd
+from ooc_train.runs.events import Event
 from ooc_train.solvers.privacy_budget import _epsilon, privacy_budget
 from ooc_train.solvers.training_settings import Training
 from ooc_train.stream.inputs import read_inputs
@@ -203,6 +204,14 @@ def test_nothing_but_noisy_sums_is_told(tmp_path):
     saved = json.loads((tmp_path / "run" / "model.json").read_text())
     assert math.isnan(saved["report"]["loss"])
     assert saved["report"]["random_state"] is saved["training"]["random_state"] is None
+    events: list[Any] = []
+
+    def listen(event: Event) -> None:
+        events.append(event)
+
+    seeded = replace(model.training_, random_state=seed)
+    train(model.model_, X, seeded, y=y, callbacks=[listen])
+    assert str(seed) not in "".join(map(str, events))
     report = model.report_
     assert report.within == ()
     assert all(math.isnan(step.loss) and step.gradient_norm is None for step in report.history)

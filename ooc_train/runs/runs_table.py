@@ -5,6 +5,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from ooc_train.core.text import losses
 from ooc_train.core.units import approximate_bytes, approximate_duration
 from ooc_train.errors import InvalidRun
 from ooc_train.runs.report import Report, report_of
@@ -83,7 +84,7 @@ def runs_table(runs: Sequence[SavedRun]) -> tuple[tuple[str, ...], list[list[str
             [
                 run.name,
                 *(run.settings.get(name, "-")[:_LONGEST] for name in differing),
-                f"{report.loss:.6g}",
+                losses(report.loss, None),
                 "-" if validation is None else f"{validation:.6g}",
                 f"{report.passes:.4g}",
                 approximate_duration(report.seconds),

@@ -215,6 +215,10 @@ class Training(CheckedSettings):
                 value = str(value) if isinstance(value, Schedule | BatchSchedule) else value
                 raise ValueError(f"{name}={value!r} with differential privacy: {why}")
 
+    def texts(self) -> dict[str, str]:
+        """Return the settings as text; the seed of private updates would tell their noise."""
+        return super().texts() | ({"random_state": "withheld"} if self.is_private else {})
+
     @property
     def is_private(self) -> bool:
         """Whether the updates are differentially private."""

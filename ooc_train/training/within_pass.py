@@ -16,6 +16,7 @@ from ooc_train.core.sums import Sums
 from ooc_train.runs.history import LossPoint
 from ooc_train.solvers.base import Solver, State
 from ooc_train.solvers.coordinate_descent import CoordinateDescent
+from ooc_train.solvers.private_updates import PrivateUpdates
 from ooc_train.stream.partial_pass import PartialPass
 
 _SECONDS, _SHARE, _LEAST_SECONDS = 1.0, 0.02, 0.1
@@ -74,6 +75,8 @@ class WithinPass:
 
     def _loss(self, part: PartialPass) -> tuple[float, int] | None:
         """Return the loss, and the number of updates so far."""
+        if isinstance(self._solver, PrivateUpdates):
+            return None  # the loss of the rows is no one's to know
         if part.states:
             seen = np.sum([state["sums"] for state in part.states], axis=0)
             (total, weight), self._seen = seen - self._seen, seen
