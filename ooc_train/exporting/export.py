@@ -102,7 +102,7 @@ def export(
     if features and (to == "json" or unseen is not None):
         other = f"to={to!r}" if to == "json" else f"unseen={unseen!r}"
         raise ValueError(
-            f"features=True is for a graph of ONNX without the recipe, and does not go with {other}; "
+            f"features=True is for ONNX without a recipe, and does not go with {other}; "
             "leave one of them out"
         )
     place = require_output(path, FILE, overwrite=overwrite)
