@@ -13,11 +13,20 @@ from sklearn.base import clone
 from typer.testing import CliRunner
 
 import ooc_train
-from ooc_train import DifferentiallyPrivate, LogisticRegression, Ridge, SGDClassifier, cli
+from ooc_train import (
+    DifferentiallyPrivate,
+    LogisticRegression,
+    MLPClassifier,
+    Ridge,
+    SGDClassifier,
+    cli,
+)
 from ooc_train.core.sums import Block
 from ooc_train.errors import NonFiniteData
 from ooc_train.models.classification_models import LogisticModel
 from ooc_train.models.clipped_updates import _TAG, ClippedUpdates
+from ooc_train.models.model import DataFigures
+from ooc_train.models.network_models import MLPClassifierModel, MLPRegressorModel
 from ooc_train.models.regression_models import RidgeModel
 from ooc_train.monitoring.run_page import run_page
 from ooc_train.objective.losses.logistic import Logistic
@@ -53,7 +62,7 @@ def test_rows_are_clipped_as_by_a_plain_loop(loss, outputs, fit_intercept):
     X, y = case.source.X, case.y
     eta, size, most, seed = 0.3, 50, 2.0 if loss == "squared" else 0.8, 7
     updates = problem.updates("<f8", size, Sgd(), Constant(), eta, math.inf)
-    scan = ClippedUpdates(updates, size / len(X), most, 0.0, seed)
+    scan = ClippedUpdates(problem, updates, size, size / len(X), most, 0.0, seed)
     theta = 0.1 * np.random.default_rng(2).normal(size=problem.shape)
     theta[:, -1] *= fit_intercept
     state = scan.start(theta)
@@ -82,6 +91,45 @@ def test_rows_are_clipped_as_by_a_plain_loop(loss, outputs, fit_intercept):
     assert 0.1 * total < clipped < total
     assert state["theta"] == pytest.approx(theta, rel=1e-12, abs=1e-14)
     assert state["counters"].tolist() == [0, 8, total]
+
+
+@pytest.mark.parametrize("activation", ["relu", "gelu"])
+@pytest.mark.parametrize("n_classes", [0, 2, 3])
+def test_rows_of_networks_are_clipped_as_by_a_plain_loop(n_classes, activation):
+    rng = np.random.default_rng(1)
+    X = rng.normal(size=(40, 5))
+    y = rng.normal(size=(40, 2)) if n_classes == 0 else np.arange(40.0)[:, None] % n_classes
+    kind: Any = MLPRegressorModel if n_classes == 0 else MLPClassifierModel
+    model = kind(hidden_layer_sizes=(6, 4), activation=activation)
+    targets = 2 if n_classes == 0 else 1
+    problem = model.problem(DataFigures(40, 5, targets, n_classes, 40.0, seed=3))
+    problem = replace(problem, frozen_layers=1)
+    params, most = 2.0 * problem.initial(3), 1.5
+    due, clipped = np.zeros_like(params), 0
+    for i in range(40):
+        _, own = problem.block_gradient(params, Block(X[i : i + 1], y[i : i + 1], None))
+        norm = np.linalg.norm(own)
+        clipped += int(norm > most)
+        due += own * min(1.0, most / norm)
+    assert 4 < clipped < 40
+    assert problem.clipped_gradient(params, X, y, most) == pytest.approx(due, rel=1e-9, abs=1e-12)
+    assert not due[: problem.n_frozen].any()
+    assert due[problem.n_frozen :].any()
+
+
+def test_a_private_network_learns():
+    X, _ = data(20_000)
+    y = (X[:, 0] * X[:, 1] > 0).astype(int)  # which no linear model can tell
+    settings: dict[str, Any] = {"batch_size": 500, "max_iter": 20, "learning_rate": 0.02}
+    private = DifferentiallyPrivate(0.8, 1.0, "adam")
+    models = [
+        MLPClassifier((16,), solver=private, random_state=0, **settings).fit(X, y) for _ in range(2)
+    ]
+    assert models[0].score(X, y) > 0.85
+    assert models[0].report_.privacy is not None
+    assert 0.0 < models[0].report_.privacy["epsilon"] < 10.0
+    pairs = zip(models[0].coefs_, models[1].coefs_, strict=True)
+    assert all((a == b).all() for a, b in pairs)
 
 
 def test_noise_has_its_deviation_and_is_new_in_each_update():
@@ -253,15 +301,16 @@ def test_models_and_rows_that_tell_more_are_refused():
     for other, said in (
         (LogisticRegression(class_weight="balanced"), "class_weight with differential privacy"),
         (LogisticRegression(standardize=True), "standardize with differential privacy"),
-        (ooc_train.PoissonRegressor(), "a linear model, of a loss without a log link"),
-        (ooc_train.MLPClassifier((3,)), "a linear model, of a loss without a log link"),
+        (ooc_train.PoissonRegressor(), "needs gradients of rows .no log link"),
+        (MLPClassifier((3,), dropout=0.5), "needs gradients of rows .* no dropout"),
+        (MLPClassifier((3,), standardize=True), "standardize with differential"),
     ):
         with pytest.raises(ValueError, match=said):
             other.set_params(solver=PRIVATE, **BY_64).fit(X, y)
     model = LogisticRegression(solver=PRIVATE, **BY_64)
     with pytest.raises(ValueError, match="a row of a larger weight"):
         model.fit(X, y, np.ones(len(X)))
-    with pytest.raises(ValueError, match="partial_fit with differential privacy"):
+    with pytest.raises(ValueError, match="partial_fit has some of them only; use fit"):
         model.partial_fit(X, y, classes=[0, 1])
     with pytest.raises(ValueError, match="private updates start from zero"):
         model.set_params(warm_start=True).fit(X, y).fit(X, y)
@@ -317,6 +366,19 @@ def test_regressions_are_private_too():
     assert model.score(X, y) > 0.95
     assert isinstance(model.model_, RidgeModel)
     assert Logistic().bound == 0.25
+
+
+def test_private_networks_hold_no_more_than_their_terms():
+    rng = np.random.default_rng(0)
+    X, y = rng.normal(size=(3000, 700)).astype(np.float32), np.arange(3000) % 3
+    model = MLPClassifierModel(hidden_layer_sizes=(300, 200), activation="gelu")
+    training = Training(solver=replace(PRIVATE, optimizer="adam"), **BY_64 | {"batch_size": 1500})
+    inputs = read_inputs(X, y, classifier=True)
+    (_, report), peak = held_by(lambda: train(model, inputs, training))
+    terms = report.memory.terms
+    counted = sum(terms[name] for name in ("buffers", "sums", "parameters", "shared"))
+    assert peak <= counted + SMALL
+    assert counted <= 4 * peak + SMALL
 
 
 @pytest.mark.slow

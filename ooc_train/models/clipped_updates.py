@@ -1,12 +1,9 @@
-"""Updates of a linear model by clipped gradients of sampled rows and noise: DP-SGD.
-
-The gradient of a row by the parameters is the product of the slopes of its loss and the row. So its
-norm is the product of two norms, and clipping is one factor for each row.
-"""
+"""Updates by clipped gradients of sampled rows and noise: DP-SGD."""
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,14 +18,55 @@ from ooc_train.core.sums import (
     raise_if_not_finite,
 )
 from ooc_train.errors import Diverged
-from ooc_train.models.linear_updates import LinearUpdates
-from ooc_train.objective.loss import raise_if_outside
+from ooc_train.models.problem import UpdatesOfProblem
+from ooc_train.objective.loss import Loss, raise_if_outside
 
 _PIECE = 1024
 """Most rows of a batch that are converted to float64 at a time."""
 
+_COPIES = 12
+"""Sets of parameters that an update makes: noise, a step, and the state after it."""
+
 _TAG = 0x70726976
 """Sets the generators of updates apart from those of the order of rows, of the same seed."""
+
+
+class ClippedProblem(Protocol):
+    """A problem that clips the gradient of each row."""
+
+    @property
+    def loss(self) -> Loss:
+        """The loss of a row."""
+
+    @property
+    def n_features(self) -> int:
+        """Number of columns of the data."""
+
+    @property
+    def n_parameters(self) -> int:
+        """Number of parameters."""
+
+    @property
+    def total_weight(self) -> float:
+        """Sum of the rows' weights."""
+
+    def penalty_gradient(self, params: Array) -> Array:
+        """Return the gradient of the penalty without l1, in units of the sum of losses."""
+
+    def clipped_bytes(self, rows: int) -> int:
+        """Return the bytes that `clipped_gradient` allocates for so many rows."""
+
+    def clipped_gradient(self, params: Array, X: Array, y: Array, max_norm: float) -> Array:
+        """Return the sum of the rows' gradients, each scaled down to a norm; NaN if one has none.
+
+        Parameters
+        ----------
+        X : float64 array (rows, features)
+        y : float64 array (rows, outputs), or codes of classes (rows, 1)
+        """
+
+    def without_frozen(self, gradient: Array) -> None:
+        """Set derivatives by parameters that are not learned to 0, in place."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -40,8 +78,12 @@ class ClippedUpdates:
 
     Attributes
     ----------
-    updates : LinearUpdates
+    problem : ClippedProblem
+        The problem whose parameters are updated.
+    updates : UpdatesOfProblem
         What makes a step of a gradient.
+    batch_size : int
+        Expected rows of a batch.
     share : float
         Probability that a row of the block takes part in an update.
     max_norm : float
@@ -52,7 +94,9 @@ class ClippedUpdates:
         Each update has a generator of its own, by this seed and the number of the update.
     """
 
-    updates: LinearUpdates
+    problem: ClippedProblem
+    updates: UpdatesOfProblem
+    batch_size: int
     share: float
     max_norm: float
     deviation: float
@@ -67,19 +111,14 @@ class ClippedUpdates:
         return self.updates.rate(t)
 
     def workspace(self, rows: int) -> Workspace:
-        """Return the scratch arrays of a learner: rows with a one at the end, and a gradient."""
-        outputs, columns = self.updates.problem.shape
-        return {
-            "rows": ArraySpec((min(rows, _PIECE), columns)),
-            "gradient": ArraySpec((outputs, columns)),
-        }
+        """Return the scratch array of a learner: rows in float64."""
+        return {"rows": ArraySpec((min(rows, _PIECE), self.problem.n_features))}
 
     def made_bytes(self, rows: int) -> int:
         """Return the bytes of the arrays that an update makes, for blocks of `rows` rows."""
-        outputs, columns = self.updates.problem.shape
-        slots = len(self.updates.optimizer.slot_powers)
-        piece = min(rows, _PIECE) * (2 * columns + 8 * outputs + 4)
-        return 8 * (2 * rows + piece + (8 + 3 * slots) * outputs * columns)
+        piece, problem = min(rows, _PIECE), self.problem
+        made = 8 * piece * (problem.n_features + 1) + problem.clipped_bytes(piece)
+        return made + 8 * (2 * rows + _COPIES * problem.n_parameters)
 
     @contextmanager
     def learner(
@@ -100,8 +139,8 @@ class ClippedUpdates:
                     "sample_weight with differential privacy: a row of a larger weight would count "
                     "more than one row; leave it out"
                 )
-            for _ in range(updates_of(block.n_rows, self.updates.batch_size)):
-                self._update(state, block, workspace)
+            for _ in range(updates_of(block.n_rows, self.batch_size)):
+                self._update(state, block, workspace["rows"])
 
         yield learn
 
@@ -114,53 +153,35 @@ class ClippedUpdates:
         del before, after
         raise ValueError("private updates have one replica")
 
-    def _update(self, state: Sums, block: Block, workspace: Arrays) -> None:
+    def _update(self, state: Sums, block: Block, workspace: Array) -> None:
         """Sample a batch, and take a step by its noisy sum, in place."""
-        problem, theta = self.updates.problem, state["theta"]
-        number = int(state["counters"][1])
-        rng = np.random.default_rng((self.seed, number, _TAG))
+        problem, params = self.problem, state["theta"]
+        rng = np.random.default_rng((self.seed, int(state["counters"][1]), _TAG))
         count = rng.binomial(block.n_rows, self.share)
         taken = np.sort(rng.choice(block.n_rows, count, replace=False, shuffle=False))
-        gradient = workspace["gradient"]
-        gradient[...] = 0.0
+        gradient = rng.normal(0.0, self.deviation, params.shape)
         for first in range(0, count, _PIECE):
-            self._add_clipped(gradient, theta, block, taken[first : first + _PIECE], workspace)
-        gradient += rng.normal(0.0, self.deviation, gradient.shape)
-        gradient /= self.updates.batch_size
-        gradient += problem.theta_penalty.gradient(theta) / problem.total_weight
-        if not problem.fit_intercept:
-            gradient[:, -1] = 0.0
-        rows = state["counters"][2] + count
+            rows = taken[first : first + _PIECE]
+            gradient += self._clipped(params, block, rows, workspace[: len(rows)])
+        gradient /= self.batch_size
+        gradient += problem.penalty_gradient(params) / problem.total_weight
+        problem.without_frozen(gradient)
+        n_rows = state["counters"][2] + count
         for name, array in self.updates.step_by_all_rows(state, gradient).items():
             state[name][...] = array
-        state["counters"][2] = rows
+        state["counters"][2] = n_rows
 
-    def _add_clipped(
-        self,
-        gradient: Array,
-        theta: Array,
-        block: Block,
-        taken: NDArray[np.int64],
-        workspace: Arrays,
-    ) -> None:
-        """Add the clipped gradients of some rows of a block to `gradient`, in place."""
-        problem = self.updates.problem
+    def _clipped(self, params: Array, block: Block, taken: NDArray[np.int64], out: Array) -> Array:
+        """Return the sum of the clipped gradients of some rows of a block."""
         if block.y is None:
             raise ValueError("a loss needs y, and these data have none")
-        rows = workspace["rows"][: len(taken)]
-        rows[:, :-1] = block.X[taken]
-        rows[:, -1] = 1.0 if problem.fit_intercept else 0.0
-        with np.errstate(over="ignore", invalid="ignore"):
-            due = problem.loss.targets(block.y[taken], problem.n_outputs)
-            slopes = problem.loss.slope(due, rows @ theta.T)
-            norms = np.sqrt(np.einsum("ij,ij->i", slopes, slopes))
-            norms *= np.sqrt(np.einsum("ij,ij->i", rows, rows))
-        if not np.isfinite(norms).all():
+        out[...] = block.X[taken]
+        found = self.problem.clipped_gradient(params, out, block.y[taken], self.max_norm)
+        if not np.isfinite(found).all():
             raise_if_not_finite(block)
-            raise_if_outside(problem.loss, block)
+            raise_if_outside(self.problem.loss, block)
             raise Diverged("the gradient of a row is no number; use a smaller learning rate")
-        slopes *= (self.max_norm / np.maximum(norms, self.max_norm))[:, np.newaxis]
-        gradient += slopes.T @ rows
+        return found
 
 
 def updates_of(rows: int, batch_size: int) -> int:

@@ -169,6 +169,19 @@ def clip_factor(clip_norm: float, square: Any) -> Any:
     return clip_norm / norm if clip_norm < norm < np.inf else 1.0
 
 
+def row_clip_factors(max_norm: float, norms: Any) -> Any:
+    """Return the factors that scale gradients of rows down to a norm, (rows,); NaN for others.
+
+    Parameters
+    ----------
+    max_norm : float
+        The largest norm that a gradient keeps.
+    norms : float64 array (rows,)
+        The norms of the gradients. Those that are not finite have no factor.
+    """
+    return np.where(np.isfinite(norms), max_norm / np.maximum(norms, max_norm), np.nan)
+
+
 def require_share(name: str, value: float) -> None:
     """Raise ValueError unless a hyperparameter is at least 0 and below 1."""
     if not 0.0 <= value < 1.0:

@@ -5,8 +5,8 @@ sample every batch from all rows would take a pass an update. So a row takes par
 its own group alone, with the probability of a batch's share of a group. Larger groups cost less
 privacy; where one group holds all rows, this is the sampling of DP-SGD (Abadi et al. 2016).
 
-Nothing but the noisy sums depends on the rows: columns have their own units, the start is zero, the
-learning rate is given, and no loss of the training rows is computed or decides when to end.
+Nothing but the noisy sums depends on the rows: columns have their own units, the start is zero or
+random, the learning rate is given, and no loss of the training rows is computed.
 """
 
 from dataclasses import dataclass, replace
@@ -17,7 +17,6 @@ from ooc_train.core.partitions import Rows
 from ooc_train.core.requests import Epoch, Request
 from ooc_train.core.sums import Array
 from ooc_train.models.clipped_updates import ClippedUpdates, updates_of
-from ooc_train.models.linear import LinearProblem
 from ooc_train.models.problem import Capability
 from ooc_train.optimizers.differential_privacy import DifferentiallyPrivate
 from ooc_train.optimizers.schedule import Schedule
@@ -88,7 +87,7 @@ class PrivateUpdates:
     def _group_rows(self, rows: Rows) -> int:
         return min(rows.n_rows, self.shuffle_chunks * rows.partition_rows)
 
-    def _scan(self, problem: LinearProblem, rows: Rows) -> ClippedUpdates:
+    def _scan(self, problem: Any, rows: Rows) -> ClippedUpdates:
         private = self.private
         horizon = self.epochs * -(-rows.n_rows // self.batch_size)
         updates = problem.updates(
@@ -101,36 +100,42 @@ class PrivateUpdates:
         )
         deviation = private.noise_multiplier * private.max_grad_norm
         return ClippedUpdates(
-            updates, self.share(rows), private.max_grad_norm, deviation, self.seed
+            problem,
+            updates,
+            self.batch_size,
+            self.share(rows),
+            private.max_grad_norm,
+            deviation,
+            self.seed,
         )
 
-    def holds(self, problem: LinearProblem, rows: Rows) -> Holdings:
+    def holds(self, problem: Any, rows: Rows) -> Holdings:
         """Return the memory that requests and states need, for the plan."""
         # Before memory is measured: the accountant takes some 100 MiB.
         self.budget(rows, int(self.epochs))
         scan = self._scan(problem, rows)
-        carried = 3 + len(scan.updates.optimizer.slot_powers)
+        carried = 3 + len(self.private.steps_by.slot_powers)
         return Holdings((), 2 * carried + 8, 0, scan, carried, 1, self.shuffle_chunks)
 
-    def init(self, problem: LinearProblem, rows: Rows, params: Array) -> State:
+    def init(self, problem: Any, rows: Rows, params: Array) -> State:
         """Return the initial state."""
         replicas = (self._scan(problem, rows).start(params),)
         note = f"learning rate {self.learning_rate:.4g}"
         memory = {"replicas": replicas}
         return State(params, rate=self.learning_rate, note=note, memory=memory)
 
-    def ask(self, problem: LinearProblem, rows: Rows, state: State) -> Request:
+    def ask(self, problem: Any, rows: Rows, state: State) -> Request:
         """Return the request for an epoch of updates."""
         scan, states = self._scan(problem, rows), list(state.memory["replicas"])
         return Epoch(scan, states, self.seed, state.n_iter, self.shuffle_chunks)
 
-    def tell(self, problem: LinearProblem, rows: Rows, state: State, answer: Any) -> State:
+    def tell(self, problem: Any, rows: Rows, state: State, answer: Any) -> State:
         """Return the state after an epoch, without a loss: that of the rows is no one's to know."""
         (replica,) = answer
         updates = int(replica["counters"][1])
         return replace(
             state,
-            params=replica["average"],
+            params=replica["average" if getattr(problem, "average", True) else "theta"],
             n_iter=state.n_iter + 1,
             updates=updates,
             progressive_loss=nan,

@@ -92,7 +92,7 @@ _MEANINGS: Mapping[Capability, str] = MappingProxyType(
         "gram": "the loss of least squares",
         "updates": "learning by batches",
         "moments": "a linear model",
-        "private": "a linear model, of a loss without a log link",
+        "private": "gradients of rows (no log link, no dropout, no augment, no module)",
     }
 )
 """Capabilities in the words of error messages."""

@@ -125,7 +125,7 @@ class Task:
             )
         source = inputs.source
         if training.is_private:
-            require_private(model, in_parts=by_updates)
+            require_private(model)
         total, weights = weights_of(model, inputs)
         if not total > 0 and not allow_zero_weight:
             raise ValueError(

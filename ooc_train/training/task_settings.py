@@ -22,16 +22,15 @@ def weights_of(model: Model, inputs: Inputs) -> tuple[float, Array | None]:
     return float(weights @ totals), weights
 
 
-def require_private(model: Model, *, in_parts: bool) -> None:
+def require_private(model: Model) -> None:
     """Raise `ValueError` if private updates would tell more of the rows than their budget says."""
     refused = {
-        "partial_fit": (in_parts, "the budget is for rows that are all known; use fit"),
         "class_weight": (
             model.class_weight is not None,
             "a row of a rare class would count more than one row; leave it out",
         ),
         "standardize": (
-            bool(getattr(model, "standardize", False)),
+            bool(getattr(model, "standardize", False)) or model.standardizes_once,
             "it divides columns by deviations of the rows; scale them by numbers that may be known",
         ),
     }

@@ -33,6 +33,11 @@ def updating_task(
             f"solver={training.solver!r} reads all rows before each step, and {job} has some "
             "of them only; use solver='auto', 'sgd' or 'adam'"
         )
+    if training.is_private:
+        raise ValueError(
+            f"the budget of differential privacy is for all rows, and {job} has some of them only; "
+            "use fit"
+        )
     if model.standardizes_once:
         raise ValueError(
             f"standardize=True and scale='channel' of {model.name} need the moments of all rows, "
