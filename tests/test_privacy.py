@@ -189,6 +189,13 @@ def test_a_run_that_was_stopped_goes_on_to_the_same_bits(tmp_path):
     assert part.privacy is not None
     assert again.privacy is not None
     assert part.privacy["updates_of_a_row"] == again.privacy["updates_of_a_row"] / 2
+    # A seed that was drawn goes on too, though no report has it.
+    drawn = replace(training, random_state=None)
+    place = tmp_path / "b.checkpoint"
+    _, first = train(LogisticModel(), inputs, drawn, callbacks=(stop,), checkpoint=place)
+    _, second = train(LogisticModel(), inputs, drawn, checkpoint=Checkpoint(place, resume=True))
+    assert first.random_state is second.random_state is None
+    assert (first.n_iter, second.n_iter) == (1, 2)
 
 
 def renyi(q, noise, orders=range(2, 257)):
