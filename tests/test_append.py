@@ -7,6 +7,7 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 from typing import Any
 
@@ -16,7 +17,15 @@ import zarr
 from typer.testing import CliRunner
 
 from ooc_train import LogisticModel, Training, append, cli, ingest, open_store, train
-from ooc_train.errors import CeilingExceeded, InvalidStore, NonFiniteData, OocTrainError
+from ooc_train.core import locks, replacements
+from ooc_train.errors import (
+    CeilingExceeded,
+    InvalidStore,
+    NonFiniteData,
+    OocTrainError,
+    OutputExists,
+    StoreChanged,
+)
 from ooc_train.store.jobs.verify import verify_store
 from ooc_train.store.writing.appender import StoreAppender
 from ooc_train.store.writing.writer import StoreWriter
@@ -171,6 +180,7 @@ def test_a_crash_between_any_two_renames_leaves_the_rows_of_before(tmp_path, mon
 
 _KILLED = """
 import sys
+import threading
 from tests.test_append import grow
 path, start = sys.argv[1], int(sys.argv[2])
 print("go", flush=True)
@@ -349,3 +359,53 @@ def test_the_command_appends(tmp_path):
     failed = CliRunner().invoke(cli.app, ["append", str(path), str(tmp_path / "no.csv")])
     assert failed.exit_code == 1
     assert "error: " in failed.stderr
+
+
+def test_a_store_to_which_rows_are_added_is_not_overwritten(tmp_path, monkeypatch):
+    path = tmp_path / "a.zarr"
+    written(path, 100)
+    monkeypatch.setattr(replacements, "_LOCK_SECONDS", 0.1)
+    with StoreAppender(path) as appender:
+        add(appender, 100, 120)
+        with pytest.raises(OutputExists, match="another process is changing"):
+            written(path, 50, overwrite=True)
+        appender.commit()
+    assert_has(path, 120)
+    assert os.listdir(tmp_path) == ["a.zarr"]
+    written(path, 50, overwrite=True)
+    assert_has(path, 50)
+
+
+def test_rows_never_go_to_a_store_that_took_the_place(tmp_path, monkeypatch):
+    path = tmp_path / "a.zarr"
+    written(path, 100)
+    with StoreAppender(path) as appender:
+        add(appender, 100, 120)
+        os.rename(path, tmp_path / "b.zarr")
+        written(path, 50)
+        with pytest.raises(StoreChanged, match="they are in no store"):
+            appender.commit()
+    assert_has(path, 50)
+    assert open_store(tmp_path / "b.zarr").n_rows == 100
+    # The store is replaced after the appender has opened its folder, and before it has the lock.
+    replaced: list[Any] = []
+
+    def late(descriptor):
+        if not replaced:
+            replaced.append(written(path, 60, overwrite=True))
+        locks.lock(descriptor)
+
+    monkeypatch.setattr("ooc_train.store.writing.appender.lock", late)
+    assert grow(path, 60, 80).n_rows == 80
+    assert_has(path, 80)
+
+
+def test_overwriting_waits_for_an_appender_that_ends(tmp_path):
+    path = tmp_path / "a.zarr"
+    written(path, 100)
+    appender = StoreAppender(path)
+    writer = threading.Timer(0.2, appender.discard)
+    writer.start()
+    written(path, 50, overwrite=True)
+    writer.join()
+    assert_has(path, 50)

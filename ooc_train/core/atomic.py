@@ -147,9 +147,9 @@ class PartialOutput(Discarding):
                 os.fsync(self._lock)
             try:
                 self.rename_into_place()
-            except FileExistsError:
+            except FileExistsError as error:
                 if not elsewhere:
-                    raise place_taken(place) from None
+                    raise taken(place, error) from None
                 place = self._rename_elsewhere()
             sync_folder(os.path.dirname(place))
             self.release()
@@ -246,7 +246,7 @@ class PartialOutput(Discarding):
         Raises
         ------
         FileExistsError
-            If something lies there that may not be replaced.
+            If something lies there that may not be replaced, or another process changes it.
         """
         found = self._kind.identity(self.path)
         if found is None or self._before is None:
@@ -318,8 +318,10 @@ class PartialOutput(Discarding):
         self._old_lock = self._lock = -1
 
 
-def place_taken(path: str) -> OutputExists:
+def taken(path: str, error: FileExistsError) -> OutputExists:
     """Return the error for a path that another process took while this one was writing."""
+    if isinstance(error, OutputExists):
+        return error
     return OutputExists(
         f"{path} was made or changed by another process while this one was writing, and stays as "
         "it is; write to another place"

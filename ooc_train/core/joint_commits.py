@@ -7,7 +7,7 @@ beside their places, where `finish_commit` names them.
 import os
 from collections.abc import Sequence
 
-from ooc_train.core.atomic import PartialOutput, place_taken
+from ooc_train.core.atomic import PartialOutput, taken
 from ooc_train.core.locks import is_open_at, lock
 from ooc_train.core.output_kinds import Kind, explain_os_errors, fingerprint
 from ooc_train.core.renames import exchange, remove, rename_exclusive, sync_folder
@@ -28,8 +28,8 @@ def commit_together(outputs: Sequence[PartialOutput]) -> None:
             with explain_os_errors(output.path):
                 try:
                     output.rename_into_place()
-                except FileExistsError:
-                    raise place_taken(output.path) from None
+                except FileExistsError as error:
+                    raise taken(output.path, error) from None
                 renamed.append(output)
                 sync_folder(os.path.dirname(output.path))
     except BaseException:

@@ -2,10 +2,14 @@
 
 import hashlib
 import os
-from contextlib import suppress
+from time import monotonic, sleep
 
 from ooc_train.core.locks import lock
 from ooc_train.core.renames import remove_open, rename_exclusive
+from ooc_train.errors import OutputExists
+
+_LOCK_SECONDS = 5.0
+"""How long to wait for another process that changes what is to be replaced."""
 
 _LONGEST_NAME = 255
 """Bytes of a file's name on Linux's file systems."""
@@ -47,20 +51,40 @@ def partial_path_of(path: str) -> str:
 
 
 def open_and_lock(path: str) -> int:
-    """Open and lock an output that will be replaced, so that no process removes it as remains.
+    """Open and lock an output that will be replaced: no process removes it, or adds to it.
+
+    Another process that adds rows to a store holds its lock. This one waits a moment for it.
 
     Returns
     -------
     int
         The descriptor, -1 for a link. File systems without locks open it without one.
+
+    Raises
+    ------
+    OutputExists
+        If another process keeps the lock.
     """
     try:
         fd = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
     except OSError:
         return -1
-    with suppress(OSError):
-        lock(fd)
-    return fd
+    until = monotonic() + _LOCK_SECONDS
+    while True:
+        try:
+            lock(fd)
+        except BlockingIOError:
+            if monotonic() < until:
+                sleep(_LOCK_SECONDS / 100)
+                continue
+            os.close(fd)
+            raise OutputExists(
+                f"another process is changing {path}, and so it is not replaced; run again when "
+                "that process has ended, or write to another place"
+            ) from None
+        except OSError:
+            pass
+        return fd
 
 
 def remove_replaced(fd: int, path: str) -> None:

@@ -21,10 +21,10 @@ from typing import Any
 
 import numpy as np
 
-from ooc_train.core.locks import lock
+from ooc_train.core.locks import is_open_at, lock
 from ooc_train.core.output_kinds import explain_os_errors
 from ooc_train.core.renames import sync_file, sync_folder
-from ooc_train.errors import InvalidStore
+from ooc_train.errors import InvalidStore, StoreChanged
 from ooc_train.store.dataset import Store
 from ooc_train.store.format.arrays import ArrayLayout
 from ooc_train.store.format.checksums import CHECKSUMS, checksum, with_checksums
@@ -59,7 +59,7 @@ class StoreAppender(CheckedRows):
     InvalidStore
         If another program or an earlier release wrote the store.
     BlockingIOError
-        If another process is adding rows.
+        If another process is adding rows, or replaces the store.
     OSError
         If the store can't be written to.
     """
@@ -129,12 +129,20 @@ class StoreAppender(CheckedRows):
         ------
         OSError
             If the disk is full or not writable; the store is then as it was.
+        StoreChanged
+            If the store is not at its path any more.
         """
         if not self._open:
             raise ValueError(f"the appender of {self.path} is closed, by commit or by an error")
         if self.n_rows == self.store.n_rows:
             self.discard()
             return self.store
+        if not is_open_at(self._folder, os.path.realpath(self.path)):
+            self.discard()
+            raise StoreChanged(
+                f"{self.path} was moved, removed or replaced while rows were added to it; they "
+                "are in no store"
+            )
         try:
             with explain_os_errors(self.path):
                 self._finish()
@@ -198,22 +206,26 @@ def _locked(path: str) -> int:
     """
     if "://" in path:
         raise InvalidStore(f"{path} is a URL, and rows are added to stores in local folders")
-    try:
-        folder = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
-    except FileNotFoundError:
-        open_store(path)  # says what is missing
-        raise
-    try:
-        lock(folder)
-    except BlockingIOError:
-        os.close(folder)
-        raise BlockingIOError(
-            f"another process is adding rows to {path}; run again when it has ended"
-        ) from None
-    except BaseException:
-        os.close(folder)
-        raise
-    return folder
+    while True:
+        try:
+            folder = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
+        except FileNotFoundError:
+            open_store(path)  # says what is missing
+            raise
+        try:
+            lock(folder)
+        except BlockingIOError:
+            os.close(folder)
+            raise BlockingIOError(
+                f"another process is adding rows to {path}, or replaces it; run again when it has "
+                "ended"
+            ) from None
+        except BaseException:
+            os.close(folder)
+            raise
+        if is_open_at(folder, os.path.realpath(path)):
+            return folder
+        os.close(folder)  # it was replaced just before
 
 
 def _require_own(store: Store) -> None:
