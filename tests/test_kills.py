@@ -13,8 +13,8 @@ ROOT = Path(__file__).parent.parent
 
 @pytest.mark.slow
 def test_killed_jobs_go_on_to_the_same_bits():
-    names = [word for name in ("lbfgs", "adamw", "shuffle") for word in ("--only", name)]
-    words = [sys.executable, "-m", "tests.benchmarks.kills", "--kills", "3", *names]
+    names = [word for name in ("lbfgs", "adamw", "shuffle", "follow") for word in ("--only", name)]
+    words = [sys.executable, "-m", "tests.benchmarks.kills", "--kills", "4", *names]
     ran = subprocess.run(words, cwd=ROOT, check=False, capture_output=True, text=True)
     assert ran.returncode == 0, ran.stderr
     assert "0 of which ended otherwise" in ran.stdout

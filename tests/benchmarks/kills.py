@@ -1,14 +1,15 @@
 """Kills at random moments: what goes on afterwards ends with the bits of a job that ran unbroken.
 
 ``python -m tests.benchmarks.kills [--kills 1000] [--seed S] [--only NAME ...]`` ends with 1 where
-bits differ or something is left behind. Jobs are training by every solver and optimizer, `ingest`
-and `shuffle`. A run is killed, goes on with other workers under another ceiling, and is killed
-again, up to three times; then it ends. Checkpoints are written after every task, and passes over
-small stores are cut into many.
+bits differ or something is left behind. Jobs are training by every solver and optimizer, `ingest`,
+`shuffle`, `append`, and `follow` with appends of its own. A run is killed, goes on with other
+workers under another ceiling, and is killed again, up to three times; then it ends. Checkpoints are
+written after every task, and passes over small stores are cut into many.
 ``--cost`` measures what a checkpoint of each pass costs, as a share of the run.
 """
 
 import argparse
+import itertools
 import os
 import random
 import shutil
@@ -17,7 +18,7 @@ import tempfile
 import time
 import warnings
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from functools import partial
 from pathlib import Path
@@ -27,14 +28,18 @@ import numpy as np
 
 from ooc_train import (
     Checkpoint,
+    Following,
     LocalCluster,
     LogisticModel,
+    StoreAppender,
     Training,
+    follow,
     ingest,
     make_data,
     open_store,
     shuffle_store,
     train,
+    verify_store,
 )
 from ooc_train.core.temporary_folders import remove_dead_folders
 from ooc_train.runs.run_loading import load_fitted
@@ -46,6 +51,9 @@ from tests.killing import run_forked
 _MOST_KILLS = 3
 _MOST_COST = 0.01
 _ROWS, _COLUMNS, _CHUNK_ROWS = 360, 6, 40
+_GROWN_ROWS = 1_500
+"""Rows up to which stores grow."""
+
 _RESOURCES: tuple[tuple[int, str | None], ...] = (
     *((0, None), (0, None), (0, "1GiB"), (0, "2GiB")),
     *((1, "2GiB"), (2, None)),
@@ -88,7 +96,12 @@ def train_once(name: str, store: str, folder: str, workers: int, ceiling: str | 
 
 def trained(folder: str) -> Any:
     """Return what has to be the same of a run, and fail if more than the run is left."""
-    assert sorted(os.listdir(folder)) == ["run", "run.checkpoint"], os.listdir(folder)
+    return learned(folder, ["run", "run.checkpoint"])
+
+
+def learned(folder: str, names: list[str]) -> Any:
+    """Return what has to be the same of a run, and fail if other names are in its folder."""
+    assert sorted(os.listdir(folder)) == names, os.listdir(folder)
     kept = os.listdir(os.path.join(folder, "run.checkpoint"))
     assert len(kept) <= 2, kept
     assert all(name.isdecimal() for name in kept), kept
@@ -105,6 +118,66 @@ def store_once(job: Callable[..., Any], folder: str, *_: Any) -> None:
     """Write the store of a folder anew, over what a killed job left there."""
     _quiet()
     job(os.path.join(folder, "a.zarr"))
+
+
+def begun_store(first: str, folder: str) -> str:
+    """Return the store of a folder, at first a copy of another one."""
+    store, copy = os.path.join(folder, "a.zarr"), os.path.join(folder, "copy")
+    shutil.rmtree(copy, ignore_errors=True)
+    if not os.path.exists(store):
+        shutil.copytree(first, copy)
+        os.rename(copy, store)
+    return store
+
+
+def blocks(long: str, store: str) -> Iterator[tuple[Any, Any]]:
+    """Yield rows of a longer store that a store lacks, some at a time."""
+    whole, sizes = open_store(long), itertools.cycle((1, 50, 7, 33, 120))
+    row = open_store(store).n_rows
+    while row < _GROWN_ROWS:
+        stop = min(row + next(sizes), _GROWN_ROWS)
+        yield whole.read("X", row, stop), whole.read("y", row, stop)
+        row = stop
+
+
+def append_once(long: str, first: str, folder: str, *_: Any) -> None:
+    """Append the rows that a store lacks, in many commits."""
+    _quiet()
+    store = begun_store(first, folder)
+    for X, y in blocks(long, store):
+        with StoreAppender(store) as appender:
+            appender.write(X, y)
+            appender.commit()
+
+
+def follow_once(long: str, first: str, folder: str, *_: Any) -> None:
+    """Append and follow the rows that a store lacks, from the last checkpoint if there is one."""
+    _quiet()
+    store = begun_store(first, folder)
+    follow(
+        LogisticModel(),
+        store,
+        Training(batch_size=16, random_state=5, solver="adam"),
+        Following(window=48, first_rows=100, replay=0.2, rate_after_drift=1.0),
+        rows=blocks(long, store),
+        out=os.path.join(folder, "run"),
+        publish_every=0,
+    )
+
+
+def grown(folder: str) -> Any:
+    """Return the rows of a store that grew, and fail if it is damaged or has leftovers."""
+    store = open_store(os.path.join(folder, "a.zarr"))
+    assert not verify_store(store).damages
+    left = [name for _, _, names in os.walk(store.path) for name in names if name.endswith(".tmp")]
+    assert not left, left
+    return store.read("X").tobytes(), store.read("y").tobytes()
+
+
+def followed(folder: str) -> Any:
+    """Return what has to be the same of a store and its follower."""
+    assert os.path.exists(os.path.join(folder, "a.zarr"))
+    return grown(folder), learned(folder, ["a.zarr", "run", "run.checkpoint"])
 
 
 def stored(folder: str) -> Any:
@@ -165,6 +238,7 @@ def cases(folder: Path) -> dict[str, Case]:
     def made() -> None:
         make_data(store, rows=_ROWS, features=_COLUMNS, chunk_rows=_CHUNK_ROWS, random_state=0)
         make_data(folder / "long.zarr", rows=60_000, features=20, random_state=0)
+        make_data(folder / "more.zarr", rows=_GROWN_ROWS, features=_COLUMNS, random_state=0)
 
     run_forked(made)
     found = {
@@ -175,6 +249,9 @@ def cases(folder: Path) -> dict[str, Case]:
     )
     long = str(folder / "long.zarr")
     shuffling = partial(shuffle_store, long, random_state=3, overwrite=True)
+    grows = str(folder / "more.zarr"), store
+    found["append"] = Case("append", partial(append_once, *grows), grown)
+    found["follow"] = Case("follow", partial(follow_once, *grows), followed)
     found["ingest"] = Case("ingest", partial(store_once, ingesting), stored)
     found["shuffle"] = Case("shuffle", partial(store_once, shuffling), stored)
     return found
