@@ -42,6 +42,17 @@ class Shift(ImageAugmentation):
         The largest shift. Each whole number from -pixels to pixels is equally likely.
     fill : float
         The value of pixels without a source, in units of the data.
+
+    Examples
+    --------
+    >>> from sklearn.datasets import load_digits
+    >>> from ooc_train import Shift, MLPClassifier
+    >>> X, y = load_digits(return_X_y=True)
+    >>> model = MLPClassifier((16,), augment=Shift(2), max_iter=2, tol=0.0, random_state=0)
+    >>> images = X.reshape(-1, 8, 8)
+    >>> model = model.fit(images, y)
+    >>> model.n_iter_
+    2
     """
 
     pixels: int = 2
@@ -109,6 +120,17 @@ class Crop(ImageAugmentation):
     least : float
         The smallest share of height and of width that is kept. The share is uniform from there to
         1, the same for both axes, and so is the place.
+
+    Examples
+    --------
+    >>> from sklearn.datasets import load_digits
+    >>> from ooc_train import Crop, MLPClassifier
+    >>> X, y = load_digits(return_X_y=True)
+    >>> model = MLPClassifier((16,), augment=Crop(0.8), max_iter=2, tol=0.0, random_state=0)
+    >>> images = X.reshape(-1, 8, 8)
+    >>> model = model.fit(images, y)
+    >>> model.n_iter_
+    2
     """
 
     least: float = 0.8
@@ -161,6 +183,17 @@ class Flip(ImageAugmentation):
     ----------
     horizontal, vertical : float
         Probability that left and right, and that top and bottom, are exchanged.
+
+    Examples
+    --------
+    >>> from sklearn.datasets import load_digits
+    >>> from ooc_train import Flip, MLPClassifier
+    >>> X, y = load_digits(return_X_y=True)
+    >>> model = MLPClassifier((16,), augment=Flip(), max_iter=2, tol=0.0, random_state=0)
+    >>> images = X.reshape(-1, 8, 8)
+    >>> model = model.fit(images, y)
+    >>> model.n_iter_
+    2
     """
 
     horizontal: float = 0.5
@@ -202,6 +235,17 @@ class Cutout(ImageAugmentation):
         Side of the square. Its centre is any pixel, and what lies outside of the image is lost.
     fill : float
         The value, in units of the data.
+
+    Examples
+    --------
+    >>> from sklearn.datasets import load_digits
+    >>> from ooc_train import Cutout, MLPClassifier
+    >>> X, y = load_digits(return_X_y=True)
+    >>> model = MLPClassifier((16,), augment=Cutout(3), max_iter=2, tol=0.0, random_state=0)
+    >>> images = X.reshape(-1, 8, 8)
+    >>> model = model.fit(images, y)
+    >>> model.n_iter_
+    2
     """
 
     pixels: int = 8

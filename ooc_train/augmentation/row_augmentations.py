@@ -25,6 +25,17 @@ class Noise(Augmentation):
         Standard deviation of the noise, in units of the scaled columns: with `scale=1/255`, 0.1 is
         25.5 of 255; with `standardize=True`, a tenth of each column's deviation. Modules of PyTorch
         scale no columns, and there it is in units of the data.
+
+    Examples
+    --------
+    >>> from sklearn.datasets import load_digits
+    >>> from ooc_train import Noise, MLPClassifier
+    >>> X, y = load_digits(return_X_y=True)
+    >>> model = MLPClassifier((16,), augment=Noise(0.1), max_iter=2, tol=0.0, random_state=0)
+    >>> images = X.reshape(-1, 8, 8)
+    >>> model = model.fit(images, y)
+    >>> model.n_iter_
+    2
     """
 
     deviation: float = 0.1
@@ -66,6 +77,17 @@ class Mixup(Augmentation):
     alpha : float
         The share follows Beta(alpha, alpha): it is near 0 or 1 for small values, and uniform
         for 1. At most 1,000.
+
+    Examples
+    --------
+    >>> from sklearn.datasets import load_digits
+    >>> from ooc_train import Mixup, MLPClassifier
+    >>> X, y = load_digits(return_X_y=True)
+    >>> model = MLPClassifier((16,), augment=Mixup(), max_iter=2, tol=0.0, random_state=0)
+    >>> images = X.reshape(-1, 8, 8)
+    >>> model = model.fit(images, y)
+    >>> model.n_iter_
+    2
     """
 
     alpha: float = 0.2

@@ -302,6 +302,10 @@ class Setting(NamedTuple):
     description: str
 
 
+EXAMPLES = "\n\nExamples\n--------\n"
+"""What begins the examples of a docstring, its last section."""
+
+
 class CheckedSettings:
     """The base of frozen dataclasses whose annotated fields are checked on creation."""
 
@@ -317,8 +321,8 @@ class CheckedSettings:
                 found[name] = Setting(constraint, description)
         cls._declared = MappingProxyType(found)
         if found:
-            doc = inspect.cleandoc(cls.__doc__ or "")
-            cls.__doc__ = f"{doc}\n\nAttributes\n----------\n{described(found)}\n"
+            doc, *examples = inspect.cleandoc(cls.__doc__ or "").partition(EXAMPLES)
+            cls.__doc__ = f"{doc}\n\nAttributes\n----------\n{described(found)}" + "".join(examples)
 
     def __post_init__(self) -> None:
         """Replace each setting by its checked value.

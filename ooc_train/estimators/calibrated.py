@@ -45,8 +45,19 @@ class CalibratedClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc
         The memory of the fit.
     n_features_in_ : int
         Number of features.
-    feature_names_in_ : ndarray of shape (n_features_in_,)
+    feature_names_in_ : ndarray of shape (`n_features_in_`,)
         Names of the features, where the columns have names.
+
+    Examples
+    --------
+    >>> from sklearn.datasets import load_breast_cancer
+    >>> from ooc_train import CalibratedClassifier, LinearSVC
+    >>> X, y = load_breast_cancer(return_X_y=True)
+    >>> model = LinearSVC(C=0.1).fit(X[:400], y[:400])
+    >>> calibrated = CalibratedClassifier(model, method="sigmoid").fit(X[400:], y[400:])
+    >>> calibrated.predict_proba(X[400:402]).round(2)
+    array([[0.99, 0.01],
+           [0.01, 0.99]])
     """
 
     classes_: Any

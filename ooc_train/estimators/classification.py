@@ -227,6 +227,18 @@ class LogisticRegression(
         Intercepts.
     n_iter_ : ndarray of shape (1,)
         Iterations, or epochs of updates.
+
+    Examples
+    --------
+    >>> from sklearn.datasets import load_breast_cancer
+    >>> from ooc_train import LogisticRegression
+    >>> X, y = load_breast_cancer(return_X_y=True)
+    >>> model = LogisticRegression().fit(X, y)
+    >>> print(f"{model.score(X, y):.3f} by {model.report_.solver}")
+    0.958 by newton
+    >>> model.predict_proba(X[:2]).round(3)
+    array([[1., 0.],
+           [1., 0.]])
     """
 
     C: float = 1.0

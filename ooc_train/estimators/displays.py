@@ -36,6 +36,16 @@ def display(by_class: ClassMetrics, kind: _Kind = "roc", label: Label | None = N
     ValueError
         If there is no such kind or class, if the class or the rest has no rows, or if the model
         gives no probabilities to calibrate.
+
+    Examples
+    --------
+    >>> from sklearn.datasets import load_breast_cancer
+    >>> from ooc_train import LogisticRegression, display, evaluate
+    >>> X, y = load_breast_cancer(return_X_y=True)
+    >>> metrics, _ = evaluate(LogisticRegression().fit(X, y), X, y=y)
+    >>> curve = display(metrics["by_class"], "roc")
+    >>> print(f"{curve.roc_auc:.3f}")
+    0.995
     """
     if kind not in get_args(_Kind):
         kinds = ", ".join(map(repr, get_args(_Kind)))

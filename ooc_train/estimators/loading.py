@@ -39,6 +39,15 @@ def load(path: str | os.PathLike[str], *, module: Any = None) -> Any:
     InvalidRun
         If the folder is no saved model, is damaged, was written by a later release, or holds a
         model that has no estimator.
+
+    Examples
+    --------
+    >>> from sklearn.datasets import load_breast_cancer
+    >>> from ooc_train import LogisticRegression, load
+    >>> X, y = load_breast_cancer(return_X_y=True)
+    >>> path = LogisticRegression().fit(X, y).save("cancer.run")
+    >>> load("cancer.run").predict(X[:3])
+    array([0, 0, 0])
     """
     fitted = load_fitted(path, module)
     model, training = fitted.model, fitted.training

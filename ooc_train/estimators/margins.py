@@ -56,6 +56,15 @@ class LinearSVC(_MarginClassifier, SharedParameters):
         Intercepts.
     n_iter_ : int
         Iterations, or epochs of updates.
+
+    Examples
+    --------
+    >>> from sklearn.datasets import load_breast_cancer
+    >>> from ooc_train import LinearSVC
+    >>> X, y = load_breast_cancer(return_X_y=True)
+    >>> model = LinearSVC(C=0.1).fit(X, y)
+    >>> print(f"{model.score(X, y):.3f}")
+    0.958
     """
 
     penalty: str = field(default="l2", kw_only=False)
@@ -104,6 +113,15 @@ class RidgeClassifier(_MarginClassifier, SharedParameters):
         Intercepts.
     n_iter_ : ndarray of shape (1,) or (n_classes,)
         Iterations, or epochs of updates.
+
+    Examples
+    --------
+    >>> from sklearn.datasets import load_wine
+    >>> from ooc_train import RidgeClassifier
+    >>> X, y = load_wine(return_X_y=True)
+    >>> model = RidgeClassifier().fit(X, y)
+    >>> print(f"{model.score(X, y):.3f} in {model.report_.passes:g} pass")
+    1.000 in 3 pass
     """
 
     alpha: float | Sequence[float] | Array = field(default=1.0, kw_only=False)
@@ -158,6 +176,17 @@ class SGDClassifier(StochasticRates, Classifier, SharedParameters):
         Intercepts.
     n_iter_ : int
         Epochs of updates, or iterations.
+
+    Examples
+    --------
+    >>> from sklearn.datasets import load_breast_cancer
+    >>> from ooc_train import SGDClassifier
+    >>> X, y = load_breast_cancer(return_X_y=True)
+    >>> model = SGDClassifier(loss="log_loss", max_iter=20, tol=None, random_state=0).fit(X, y)
+    >>> print(model.report_.updates, "updates")
+    11380 updates
+    >>> model.score(X, y) > 0.95
+    True
     """
 
     loss: str = field(default="hinge", kw_only=False)

@@ -65,8 +65,8 @@ class _Module(Estimator, TrainingParameters):
 class TorchClassifier(ProbabilisticClassifier, _Module):
     """A module of PyTorch for classes, trained from the stream of rows.
 
-    The module takes rows (rows, features), or (rows, *row_shape) of a store of images. It returns
-    (rows, classes), or one output for two classes. Probabilities are the softmax of what it
+    The module takes rows (rows, features), or ``(rows, *row_shape)`` of a store of images. It
+    returns (rows, classes), or one output for two classes. Probabilities are the softmax of what it
     returns, or the logistic function of one output.
 
     Parameters
@@ -88,6 +88,20 @@ class TorchClassifier(ProbabilisticClassifier, _Module):
         Iterations, or epochs of updates.
     t_ : int
         Updates.
+
+    Examples
+    --------
+    >>> from sklearn.datasets import load_digits
+    >>> import torch
+    >>> from ooc_train import TorchClassifier
+    >>> X, y = load_digits(return_X_y=True)
+    >>> def network():
+    ...     layers = torch.nn.Linear(64, 32), torch.nn.ReLU(), torch.nn.Linear(32, 10)
+    ...     return torch.nn.Sequential(*layers)
+    >>> model = TorchClassifier(network, batch_size=32, max_iter=5, tol=0.0, scale=1 / 16)
+    >>> model = model.fit(X.astype("float32"), y)
+    >>> model.score(X.astype("float32"), y) > 0.8
+    True
     """
 
     class_weight: str | Mapping[Any, float] | None = None
@@ -103,8 +117,8 @@ class TorchClassifier(ProbabilisticClassifier, _Module):
 class TorchRegressor(Regressor, _Module):
     """A module of PyTorch for numbers, one or several to a row, trained from the stream of rows.
 
-    The module takes rows (rows, features), or (rows, *row_shape) of a store of images. It returns
-    (rows, outputs), or (rows,) for one output, and these are the predictions.
+    The module takes rows (rows, features), or ``(rows, *row_shape)`` of a store of images. It
+    returns (rows, outputs), or (rows,) for one output, and these are the predictions.
 
     Parameters
     ----------
@@ -123,6 +137,18 @@ class TorchRegressor(Regressor, _Module):
         Iterations, or epochs of updates.
     t_ : int
         Updates.
+
+    Examples
+    --------
+    >>> from sklearn.datasets import load_diabetes
+    >>> import torch
+    >>> from ooc_train import TorchRegressor
+    >>> X, y = load_diabetes(return_X_y=True)
+    >>> y = (y - y.mean()) / y.std()
+    >>> model = TorchRegressor(torch.nn.Linear(10, 1), batch_size=32, max_iter=20, tol=0.0)
+    >>> model = model.fit(X.astype("float32"), y.astype("float32"))
+    >>> model.predict(X.astype("float32")).shape
+    (442,)
     """
 
     def _keep(self, fitted: Fitted, report: Report, *, flat: bool, labels: Any) -> None:

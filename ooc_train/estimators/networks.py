@@ -220,6 +220,16 @@ class MLPClassifier(ProbabilisticClassifier, _Network):
         Outputs.
     out_activation_ : str
         What becomes of the predictors: "logistic" or "softmax".
+
+    Examples
+    --------
+    >>> from sklearn.datasets import load_digits
+    >>> from ooc_train import MLPClassifier
+    >>> X, y = load_digits(return_X_y=True)
+    >>> model = MLPClassifier((32,), batch_size=32, max_iter=10, tol=0.0, random_state=0)
+    >>> model = model.fit(X, y)
+    >>> model.score(X, y) > 0.9
+    True
     """
 
     class_weight: str | Mapping[Any, float] | None = None
@@ -269,6 +279,17 @@ class MLPRegressor(Regressor, _Network):
     out_activation_ : str
         What becomes of the predictors: "identity", or by the loss "exp" ("poisson"), "logistic"
         ("log_loss") or "softmax" ("cross_entropy").
+
+    Examples
+    --------
+    >>> from sklearn.datasets import load_diabetes
+    >>> from ooc_train import MLPRegressor
+    >>> X, y = load_diabetes(return_X_y=True)
+    >>> y = (y - y.mean()) / y.std()
+    >>> model = MLPRegressor((16,), batch_size=32, max_iter=60, tol=0.0, random_state=0)
+    >>> model = model.fit(X, y)
+    >>> print(f"{model.score(X, y):.1f}")
+    0.4
     """
 
     loss: str = "squared_error"

@@ -81,6 +81,15 @@ def enet_path(
         If a setting or the data cannot be used.
     CeilingExceeded
         If the memory ceiling is too small, before anything is read.
+
+    Examples
+    --------
+    >>> from sklearn.datasets import load_diabetes
+    >>> from ooc_train import enet_path
+    >>> X, y = load_diabetes(return_X_y=True)
+    >>> alphas, coefs, gaps = enet_path(X, y, l1_ratio=0.8, alphas=5)
+    >>> alphas.round(2).tolist()
+    [2.69, 0.48, 0.08, 0.02, 0.0]
     """
     _EPS.check("eps", eps)
     if isinstance(alphas, int | Integral):
@@ -142,6 +151,15 @@ def lasso_path(
     -------
     alphas, coefs, dual_gaps, n_iters
         As for `enet_path`.
+
+    Examples
+    --------
+    >>> from sklearn.datasets import load_diabetes
+    >>> from ooc_train import lasso_path
+    >>> X, y = load_diabetes(return_X_y=True)
+    >>> alphas, coefs, gaps = lasso_path(X, y, alphas=5)
+    >>> coefs.shape, (coefs != 0).sum(axis=0).tolist()
+    ((10, 5), [0, 4, 7, 9, 10])
     """
     return enet_path(
         X,

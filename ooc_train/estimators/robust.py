@@ -63,6 +63,15 @@ class HuberRegressor(_RobustRegressor, SharedParameters):
         arrays in memory; for other data, compare y with `predict`.
     n_iter_ : int
         Iterations.
+
+    Examples
+    --------
+    >>> from sklearn.datasets import load_diabetes
+    >>> from ooc_train import HuberRegressor
+    >>> X, y = load_diabetes(return_X_y=True)
+    >>> model = HuberRegressor().fit(X, y)
+    >>> print(f"{model.scale_:.1f}")
+    37.4
     """
 
     epsilon: float = 1.35
@@ -143,6 +152,15 @@ class QuantileRegressor(_RobustRegressor, SharedParameters):
         Intercepts.
     n_iter_ : int
         Iterations, or epochs of updates.
+
+    Examples
+    --------
+    >>> from sklearn.datasets import load_diabetes
+    >>> from ooc_train import QuantileRegressor
+    >>> X, y = load_diabetes(return_X_y=True)
+    >>> model = QuantileRegressor(quantile=0.9, alpha=0.0).fit(X, y)
+    >>> print(f"{(y <= model.predict(X)).mean():.2f}")
+    0.90
     """
 
     quantile: float = 0.5
@@ -179,6 +197,15 @@ class LinearSVR(_RobustRegressor, SharedParameters):
         Intercepts.
     n_iter_ : int
         Iterations, or epochs of updates.
+
+    Examples
+    --------
+    >>> from sklearn.datasets import load_diabetes
+    >>> from ooc_train import LinearSVR
+    >>> X, y = load_diabetes(return_X_y=True)
+    >>> model = LinearSVR(C=100.0).fit(X, y)
+    >>> print(f"{model.score(X, y):.2f}")
+    0.48
     """
 
     epsilon: float = 0.0
@@ -235,6 +262,15 @@ class SGDRegressor(StochasticRates, _RobustRegressor, SharedParameters):
         Intercepts.
     n_iter_ : int
         Epochs of updates, or iterations.
+
+    Examples
+    --------
+    >>> from sklearn.datasets import load_diabetes
+    >>> from ooc_train import SGDRegressor
+    >>> X, y = load_diabetes(return_X_y=True)
+    >>> model = SGDRegressor(max_iter=20, tol=None, random_state=0).fit(X, y)
+    >>> print(f"{model.score(X, y):.2f}")
+    0.51
     """
 
     loss: str = field(default="squared_error", kw_only=False)

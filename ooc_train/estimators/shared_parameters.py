@@ -8,7 +8,7 @@ from typing import Any, TypeVar
 
 import numpy as np
 
-from ooc_train.core.settings import Setting, defaults_of, described, settings_of
+from ooc_train.core.settings import EXAMPLES, Setting, defaults_of, described, settings_of
 from ooc_train.memory.ceiling import Ceiling
 from ooc_train.models.model import Model
 from ooc_train.optimizers.differential_privacy import DifferentiallyPrivate
@@ -27,7 +27,7 @@ memory_ceiling : int, str or None
 _ATTRIBUTES = """\
 n_features_in_ : int
     Number of features.
-feature_names_in_ : ndarray of shape (n_features_in_,)
+feature_names_in_ : ndarray of shape (`n_features_in_`,)
     Names of the features, where the columns have names.
 report_ : Report
     Passes, loss and memory of the last fit.
@@ -120,7 +120,7 @@ def estimator_of(
             raise TypeError(f"{cls.__name__} has another max_iter than {model.__name__}")
         if found["batch_size"] != model.default_batch_size:
             raise TypeError(f"{cls.__name__} has another batch_size than {model.__name__}")
-        doc = inspect.cleandoc(cls.__doc__ or "")
+        doc, *examples = inspect.cleandoc(cls.__doc__ or "").partition(EXAMPLES)
         head, title, attributes = doc.partition("Attributes\n----------\n")
         known = {**settings, **also}
         parameters = described({name: known[name] for name in found if name in known})
@@ -129,7 +129,7 @@ def estimator_of(
         sections = "\n".join(filter(None, [own, parameters, _MEMORY_CEILING]))
         cls.__doc__ = (
             f"{head}\n\nParameters\n----------\n{sections}\n\n"
-            f"{title}{attributes.rstrip()}\n{_ATTRIBUTES}"
+            f"{title}{attributes.rstrip()}\n{_ATTRIBUTES.rstrip()}" + "".join(examples)
         )
         cls._model_class = model  # type: ignore[attr-defined]
         ESTIMATORS[model] = cls

@@ -98,6 +98,15 @@ def tradeoff(
         If `out` can't be written; before any reading if possible.
     ValueError
         If a batch size or a setting does not suit the data.
+
+    Examples
+    --------
+    >>> from ooc_train import LogisticModel, Training, make_data, tradeoff
+    >>> store = make_data("made.zarr", rows=2_000, features=5)
+    >>> settings = Training(max_iter=5, random_state=0)
+    >>> result = tradeoff(LogisticModel(), store, [256, "full"], training=settings)
+    >>> [trial.report.batch_size for trial in result.trials]
+    [256, 'full']
     """
     if training.batch_size != "full":
         raise ValueError(

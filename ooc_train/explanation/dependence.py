@@ -93,6 +93,16 @@ def partial_dependence(
         If the data have other columns, by name or by number.
     CeilingExceeded
         If the pass does not fit the ceiling, before it begins.
+
+    Examples
+    --------
+    >>> from sklearn.datasets import load_breast_cancer
+    >>> from ooc_train import LogisticRegression, partial_dependence
+    >>> X, y = load_breast_cancer(return_X_y=True)
+    >>> model = LogisticRegression().fit(X, y)
+    >>> found = partial_dependence(model, X, [0, 1], grid_resolution=4)
+    >>> len(found.frame)
+    8
     """
     if grid_resolution < 2:
         raise ValueError(f"grid_resolution={shown(grid_resolution)} is below 2; pass 20")

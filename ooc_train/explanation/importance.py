@@ -72,6 +72,16 @@ def permutation_importance(
         If the data have other columns, by name or by number.
     CeilingExceeded
         If the pass does not fit the ceiling, before it begins.
+
+    Examples
+    --------
+    >>> from sklearn.datasets import load_breast_cancer
+    >>> from ooc_train import LogisticRegression, permutation_importance
+    >>> X, y = load_breast_cancer(return_X_y=True)
+    >>> model = LogisticRegression().fit(X, y)
+    >>> found = permutation_importance(model, X, y, n_repeats=3)
+    >>> len(found.frame)
+    30
     """
     if n_repeats < 1:
         raise ValueError(f"n_repeats={shown(n_repeats)} is below 1; pass 5, for example")

@@ -116,6 +116,15 @@ def summary(
         If the data have other columns, by name or by number.
     CeilingExceeded
         If the pass does not fit the ceiling, before it begins.
+
+    Examples
+    --------
+    >>> from sklearn.datasets import load_diabetes
+    >>> from ooc_train import LinearRegression, summary
+    >>> X, y = load_diabetes(return_X_y=True)
+    >>> table = summary(LinearRegression().fit(X, y), X, y=y)
+    >>> table.frame.columns.tolist()
+    ['coef', 'std_err', 'z', 'p', 'low', 'high']
     """
     if errors not in ERRORS:
         raise ValueError(f"errors={shown(errors)} is none of {', '.join(map(repr, ERRORS))}")

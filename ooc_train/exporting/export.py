@@ -96,6 +96,17 @@ def export(
         If the path is taken.
     ModuleNotFoundError
         If `onnx` is not installed.
+
+    Examples
+    --------
+    >>> from sklearn.datasets import load_breast_cancer
+    >>> import json
+    >>> from ooc_train import LogisticRegression, export
+    >>> X, y = load_breast_cancer(return_X_y=True)
+    >>> done = export(LogisticRegression().fit(X, y), "cancer.json", to="json")
+    >>> with open("cancer.json") as file:
+    ...     print(json.load(file)["link"])
+    logit
     """
     if to not in ("onnx", "json"):
         raise ValueError(_not_a_form(to))

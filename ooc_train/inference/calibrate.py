@@ -111,6 +111,16 @@ def calibrate(
         If the data have other classes, or no y.
     CeilingExceeded
         If the passes do not fit the ceiling, before they begin.
+
+    Examples
+    --------
+    >>> from sklearn.datasets import load_breast_cancer
+    >>> from ooc_train import LogisticRegression, calibrate
+    >>> X, y = load_breast_cancer(return_X_y=True)
+    >>> model = LogisticRegression().fit(X[:400], y[:400])
+    >>> calibrated, memory = calibrate(model, X[400:], "temperature", y=y[400:])
+    >>> calibrated.classes
+    (0, 1)
     """
     if method not in METHODS:
         raise ValueError(f"method={shown(method)} is none of {', '.join(map(repr, METHODS))}")

@@ -90,6 +90,14 @@ def evaluate(
         If the data have other classes, or no y.
     ValueError
         If there is no such column, or too many groups.
+
+    Examples
+    --------
+    >>> from ooc_train import LogisticRegression, evaluate, make_data
+    >>> store = make_data("made.zarr", rows=2_000, features=5)
+    >>> metrics, memory = evaluate(LogisticRegression().fit(store), store)
+    >>> round(metrics["accuracy"], 2)
+    0.67
     """
     fitted = as_fitted(model).bare()
     # An automatic ceiling is read before anything starts and reduces the available memory.
@@ -172,6 +180,13 @@ def predict(
         If the data have other columns, by name or by number.
     CeilingExceeded
         If the predictions do not fit; `predict_store` writes them instead.
+
+    Examples
+    --------
+    >>> from ooc_train import LogisticRegression, make_data, predict
+    >>> store = make_data("made.zarr", rows=2_000, features=5)
+    >>> predict(LogisticRegression().fit(store), store, "probability").shape
+    (2000, 2)
     """
     fitted = as_fitted(model).bare()
     rows = read_features(data)
@@ -249,6 +264,13 @@ def predict_store(
         If the output exists and `overwrite` is off.
     InvalidRun
         If the data have other columns, by name or by number.
+
+    Examples
+    --------
+    >>> from ooc_train import LogisticRegression, make_data, predict_store
+    >>> store = make_data("made.zarr", rows=2_000, features=5)
+    >>> model = LogisticRegression().fit(store)
+    >>> memory = predict_store(model, store, "predicted.zarr", kinds=["probability"])
     """
     fitted = as_fitted(model).bare()
     rows = read_features(data)

@@ -97,6 +97,18 @@ def predict_files(
         If the ceiling is too small.
     TableNotFound, InvalidTable, CorruptChunk
         If the data can't be used.
+
+    Examples
+    --------
+    >>> import pandas as pd
+    >>> from ooc_train import LogisticRegression, ingest, predict_files
+    >>> table = pd.DataFrame({"x": [0.0, 1.0] * 50, "late": [0, 1] * 50})
+    >>> table.to_csv("rows.csv", index=False)
+    >>> made = ingest("rows.csv", "rows.zarr", target="late")
+    >>> model = LogisticRegression().fit("rows.zarr")
+    >>> rows, memory = predict_files(model, "rows.csv", "predicted.csv")
+    >>> rows, pd.read_csv("predicted.csv").columns.tolist()
+    (100, ['row_id', 'prediction'])
     """
     fitted = as_fitted(model)
     rows: RawRows | StoreRows
@@ -152,6 +164,18 @@ def evaluate_files(
         If the model has no recipe, or one without a target.
     CeilingExceeded, TableNotFound, InvalidTable
         As `predict_files`.
+
+    Examples
+    --------
+    >>> import pandas as pd
+    >>> from ooc_train import LogisticRegression, evaluate_files, ingest
+    >>> table = pd.DataFrame({"x": [0.0, 1.0] * 50, "late": [0, 1] * 50})
+    >>> table.to_csv("rows.csv", index=False)
+    >>> made = ingest("rows.csv", "rows.zarr", target="late")
+    >>> model = LogisticRegression().fit("rows.zarr")
+    >>> metrics, memory = evaluate_files(model, "rows.csv")
+    >>> metrics["accuracy"]
+    1.0
     """
     fitted = as_fitted(model)
     load_blas()

@@ -63,6 +63,14 @@ class LogisticModel(ClassificationModel):
     """Logistic regression with an elastic-net penalty; multinomial for more than two classes.
 
     `(l1_ratio * |w| + (1 - l1_ratio) / 2 * |w|^2) / C` is added to the sum of losses.
+
+    Examples
+    --------
+    >>> from ooc_train import LogisticModel, make_data, train
+    >>> store = make_data("made.zarr", rows=2_000, features=5, classes=3)
+    >>> fitted, _ = train(LogisticModel(C=0.1), store)
+    >>> fitted.classes, fitted.coef.shape
+    ((0, 1, 2), (3, 5))
     """
 
     C: InverseStrength = 1.0
@@ -100,6 +108,15 @@ class LinearSVCModel(OneVsRestModel):
 
     `1 / (2 C) * |w|^2`, or `1 / C * |w|`, is added to the sum of losses. More than two classes are
     told apart one against the rest.
+
+    Examples
+    --------
+    >>> from sklearn.datasets import load_breast_cancer
+    >>> from ooc_train import LinearSVCModel, train
+    >>> X, y = load_breast_cancer(return_X_y=True)
+    >>> fitted, report = train(LinearSVCModel(loss="hinge", C=0.1), X, y=y)
+    >>> report.solver
+    'smoothing'
     """
 
     penalty: Annotated[str, Constraint(("l2", "l1")), "Norm of the weights that is penalised."] = (
@@ -132,6 +149,15 @@ class RidgeClassifierModel(ClassificationModel):
     """Least squares of targets of -1 and 1 with an l2 penalty: `alpha / 2 * |w|^2` is added.
 
     More than two classes are told apart one against the rest.
+
+    Examples
+    --------
+    >>> from sklearn.datasets import load_wine
+    >>> from ooc_train import RidgeClassifierModel, train
+    >>> X, y = load_wine(return_X_y=True)
+    >>> fitted, report = train(RidgeClassifierModel(), X, y=y)
+    >>> report.solver, fitted.classes
+    ('gram', (0, 1, 2))
     """
 
     alpha: AlphaOfEach = 1.0
@@ -156,6 +182,16 @@ class SGDClassifierModel(OneVsRestModel, StochasticModel):
     The mean loss of a row, by weight, plus
     `alpha * (l1_ratio * |w| + (1 - l1_ratio) / 2 * |w|^2)` is minimised. More than two classes are
     told apart one against the rest.
+
+    Examples
+    --------
+    >>> from sklearn.datasets import load_breast_cancer
+    >>> from ooc_train import SGDClassifierModel, Training, train
+    >>> X, y = load_breast_cancer(return_X_y=True)
+    >>> settings = Training(batch_size=1, max_iter=5, random_state=0)
+    >>> fitted, report = train(SGDClassifierModel(loss="modified_huber"), X, settings, y=y)
+    >>> report.updates
+    2845
     """
 
     loss: Annotated[

@@ -15,6 +15,16 @@ class CustomModel(LinearModel):
     """A linear predictor with any loss, and an elastic-net penalty on the weights.
 
     `l1 * |w| + l2 / 2 * |w|^2` is added to the sum of the rows' losses.
+
+    Examples
+    --------
+    >>> from sklearn.datasets import load_diabetes
+    >>> from ooc_train import CustomModel, LOSSES, train
+    >>> X, y = load_diabetes(return_X_y=True)
+    >>> model = CustomModel(loss=LOSSES["huber"](), l1=1.0)
+    >>> fitted, report = train(model, X, y=y)
+    >>> report.solver
+    'smoothing'
     """
 
     loss: Annotated[

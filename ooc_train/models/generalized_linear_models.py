@@ -32,6 +32,15 @@ class PoissonModel(LogLinkModel):
     """Poisson regression of counts and rates, y >= 0, with a log link and an l2 penalty.
 
     The objective is half the mean deviance plus `alpha / 2 * |w|^2`.
+
+    Examples
+    --------
+    >>> from sklearn.datasets import load_diabetes
+    >>> from ooc_train import PoissonModel, train
+    >>> X, y = load_diabetes(return_X_y=True)
+    >>> fitted, report = train(PoissonModel(), X, y=y)
+    >>> report.solver
+    'newton'
     """
 
     name: ClassVar[str] = "poisson"
@@ -47,6 +56,15 @@ class GammaModel(LogLinkModel):
     """Gamma regression of amounts, y > 0, with a log link and an l2 penalty.
 
     The objective is half the mean deviance plus `alpha / 2 * |w|^2`.
+
+    Examples
+    --------
+    >>> from sklearn.datasets import load_diabetes
+    >>> from ooc_train import GammaModel, train
+    >>> X, y = load_diabetes(return_X_y=True)
+    >>> fitted, report = train(GammaModel(), X, y=y)
+    >>> report.solver
+    'newton'
     """
 
     name: ClassVar[str] = "gamma"
@@ -62,6 +80,15 @@ class TweedieModel(LogLinkModel):
     """Tweedie regression, of any power of the variance, with an l2 penalty.
 
     The objective is half the mean deviance plus `alpha / 2 * |w|^2`.
+
+    Examples
+    --------
+    >>> from sklearn.datasets import load_diabetes
+    >>> from ooc_train import TweedieModel, train
+    >>> X, y = load_diabetes(return_X_y=True)
+    >>> fitted, report = train(TweedieModel(power=1.5), X, y=y)
+    >>> report.solver
+    'newton'
     """
 
     power: Annotated[

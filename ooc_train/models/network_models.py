@@ -207,7 +207,18 @@ def _channels(row_shape: tuple[int, ...] | None) -> int:
 
 @dataclass(frozen=True, kw_only=True)
 class MLPClassifierModel(NetworkModel):
-    """A multi-layer perceptron for classification, by the logistic or multinomial loss."""
+    """A multi-layer perceptron for classification, by the logistic or multinomial loss.
+
+    Examples
+    --------
+    >>> from sklearn.datasets import load_digits
+    >>> from ooc_train import MLPClassifierModel, Training, train
+    >>> X, y = load_digits(return_X_y=True)
+    >>> settings = Training(solver="adam", batch_size=32, max_iter=3, random_state=0)
+    >>> fitted, report = train(MLPClassifierModel(hidden_layer_sizes=(16,)), X, settings, y=y)
+    >>> report.updates
+    171
+    """
 
     class_weight: ClassWeights = None
 
@@ -225,7 +236,18 @@ class MLPClassifierModel(NetworkModel):
 
 @dataclass(frozen=True, kw_only=True)
 class MLPRegressorModel(NetworkModel):
-    """A multi-layer perceptron for regression on one target or several."""
+    """A multi-layer perceptron for regression on one target or several.
+
+    Examples
+    --------
+    >>> from sklearn.datasets import load_diabetes
+    >>> from ooc_train import MLPRegressorModel, Training, train
+    >>> X, y = load_diabetes(return_X_y=True)
+    >>> settings = Training(solver="lbfgs", max_iter=5, random_state=0)
+    >>> fitted, report = train(MLPRegressorModel(hidden_layer_sizes=(8,)), X, settings, y=y)
+    >>> report.solver
+    'lbfgs'
+    """
 
     loss: Annotated[
         str,

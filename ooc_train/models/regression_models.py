@@ -18,7 +18,16 @@ from ooc_train.objective.penalty import Penalty
 
 @dataclass(frozen=True, kw_only=True)
 class LeastSquares(LinearModel):
-    """Least squares: the sum of `(y - z)^2 / 2`."""
+    """Least squares: the sum of `(y - z)^2 / 2`.
+
+    Examples
+    --------
+    >>> from ooc_train import LeastSquares, make_data, train
+    >>> store = make_data("made.zarr", rows=2_000, features=5, task="regression")
+    >>> fitted, report = train(LeastSquares(), store)
+    >>> report.solver, report.passes
+    ('gram', 1.0)
+    """
 
     positive: Annotated[
         bool,
@@ -43,7 +52,17 @@ class LeastSquares(LinearModel):
 
 @dataclass(frozen=True, kw_only=True)
 class RidgeModel(LeastSquares):
-    """Least squares with an l2 penalty, as scikit-learn's: `alpha / 2 * |w|^2` is added."""
+    """Least squares with an l2 penalty, as scikit-learn's: `alpha / 2 * |w|^2` is added.
+
+    Examples
+    --------
+    >>> from sklearn.datasets import load_diabetes
+    >>> from ooc_train import RidgeModel, train
+    >>> X, y = load_diabetes(return_X_y=True)
+    >>> fitted, report = train(RidgeModel(alpha=0.1), X, y=y)
+    >>> print(f"{report.solver}: {report.loss:.1f}")
+    gram: 1445.2
+    """
 
     alpha: AlphaOfEach = 1.0
 
@@ -61,6 +80,15 @@ class LassoModel(LeastSquares):
     """Least squares with an l1 penalty, as scikit-learn's.
 
     The mean of `(y - z)^2 / 2` over rows, by weight, plus `alpha * |w|` is minimised.
+
+    Examples
+    --------
+    >>> from sklearn.datasets import load_diabetes
+    >>> from ooc_train import LassoModel, train
+    >>> X, y = load_diabetes(return_X_y=True)
+    >>> fitted, _ = train(LassoModel(alpha=1.0), X, y=y)
+    >>> int((fitted.coef != 0).sum())
+    3
     """
 
     alpha: Alpha = 1.0
@@ -80,6 +108,15 @@ class ElasticNetModel(LeastSquares):
 
     The mean of `(y - z)^2 / 2` over rows, by weight, plus
     `alpha * (l1_ratio * |w| + (1 - l1_ratio) / 2 * |w|^2)` is minimised.
+
+    Examples
+    --------
+    >>> from sklearn.datasets import load_diabetes
+    >>> from ooc_train import ElasticNetModel, train
+    >>> X, y = load_diabetes(return_X_y=True)
+    >>> fitted, report = train(ElasticNetModel(alpha=0.1, l1_ratio=0.5), X, y=y)
+    >>> report.solver
+    'coordinate-descent'
     """
 
     alpha: Alpha = 1.0

@@ -38,6 +38,15 @@ class HuberModel(LinearModel):
 
     The sum of `s + h((y - z) / s) s` plus `alpha * |w|^2` is minimised, by the weights w and the
     scale s. `h(u)` is `u^2` up to epsilon, and its tangent beyond.
+
+    Examples
+    --------
+    >>> from sklearn.datasets import load_diabetes
+    >>> from ooc_train import HuberModel, train
+    >>> X, y = load_diabetes(return_X_y=True)
+    >>> fitted, report = train(HuberModel(), X, y=y)
+    >>> report.solver
+    'newton'
     """
 
     epsilon: Annotated[
@@ -90,6 +99,15 @@ class QuantileModel(LinearModel):
     """Regression of a quantile of y, with an l1 penalty; as scikit-learn's.
 
     The mean of the quantile loss, by weight, plus `alpha * |w|` is minimised.
+
+    Examples
+    --------
+    >>> from sklearn.datasets import load_diabetes
+    >>> from ooc_train import QuantileModel, train
+    >>> X, y = load_diabetes(return_X_y=True)
+    >>> fitted, report = train(QuantileModel(quantile=0.9, alpha=0.0), X, y=y)
+    >>> report.solver
+    'smoothing'
     """
 
     quantile: Annotated[
@@ -121,6 +139,15 @@ class LinearSVRModel(LinearModel):
     """Linear support vector regression: a loss of residuals beyond a tube, with an l2 penalty.
 
     `1 / (2 C) * |w|^2` is added to the sum of losses.
+
+    Examples
+    --------
+    >>> from sklearn.datasets import load_diabetes
+    >>> from ooc_train import LinearSVRModel, train
+    >>> X, y = load_diabetes(return_X_y=True)
+    >>> fitted, report = train(LinearSVRModel(C=10.0), X, y=y)
+    >>> report.solver
+    'smoothing'
     """
 
     epsilon: Annotated[
@@ -154,6 +181,16 @@ class SGDRegressorModel(StochasticModel):
 
     The mean loss of a row, by weight, plus
     `alpha * (l1_ratio * |w| + (1 - l1_ratio) / 2 * |w|^2)` is minimised.
+
+    Examples
+    --------
+    >>> from sklearn.datasets import load_diabetes
+    >>> from ooc_train import SGDRegressorModel, Training, train
+    >>> X, y = load_diabetes(return_X_y=True)
+    >>> settings = Training(batch_size=1, max_iter=5, random_state=0)
+    >>> fitted, report = train(SGDRegressorModel(), X, settings, y=y)
+    >>> report.updates
+    2210
     """
 
     loss: Annotated[

@@ -51,6 +51,13 @@ class ConsoleBar(Closing):
         Limits of the run, for the time left.
     stream : file or None
         Where to write; None is stderr.
+
+    Examples
+    --------
+    >>> from sklearn.datasets import load_breast_cancer
+    >>> from ooc_train import ConsoleBar, LogisticModel, train
+    >>> X, y = load_breast_cancer(return_X_y=True)
+    >>> fitted, _ = train(LogisticModel(), X, y=y, callbacks=[ConsoleBar(quiet=True)])
     """
 
     def __init__(

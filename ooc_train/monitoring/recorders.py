@@ -44,6 +44,17 @@ class JsonLines:
     ------
     OSError
         If the file can't be written.
+
+    Examples
+    --------
+    >>> from sklearn.datasets import load_breast_cancer
+    >>> import json
+    >>> from ooc_train import JsonLines, LogisticModel, train
+    >>> X, y = load_breast_cancer(return_X_y=True)
+    >>> fitted, _ = train(LogisticModel(), X, y=y, callbacks=[JsonLines("events.jsonl")])
+    >>> with open("events.jsonl") as file:
+    ...     print(json.loads(next(file))["event"])
+    started
     """
 
     def __init__(self, path: str | os.PathLike[str]) -> None:

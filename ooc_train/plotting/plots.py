@@ -1,10 +1,15 @@
 """Plots of runs: each function draws on the given axes, or on new ones, and returns the axes.
 
-    from ooc_train import plots
-    plots.loss(model.report_)
-    plots.tradeoff({"full": a.report_, "256": b.report_})
-
 matplotlib is imported only when something is drawn.
+
+Examples
+--------
+>>> from sklearn.datasets import load_breast_cancer
+>>> from ooc_train import LogisticRegression, plots
+>>> X, y = load_breast_cancer(return_X_y=True)
+>>> axes = plots.loss(LogisticRegression().fit(X, y).report_)
+>>> axes.get_ylabel()
+'mean loss of a row'
 """
 
 from collections.abc import Sequence

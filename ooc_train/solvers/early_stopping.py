@@ -22,6 +22,16 @@ class EarlyStopping(CheckedSettings):
     """A rule that ends a run when its validation loss, or a metric, gets no better.
 
     The validation rows are evaluated after each iteration or epoch.
+
+    Examples
+    --------
+    >>> from sklearn.datasets import load_breast_cancer
+    >>> from ooc_train import EarlyStopping, SGDClassifier
+    >>> X, y = load_breast_cancer(return_X_y=True)
+    >>> stop = EarlyStopping(patience=3, metric="roc_auc")
+    >>> model = SGDClassifier(loss="log_loss", early_stopping=stop, random_state=0).fit(X, y)
+    >>> model.n_iter_ < model.max_iter
+    True
     """
 
     patience: Annotated[

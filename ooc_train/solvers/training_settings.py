@@ -38,7 +38,14 @@ _RATE = RateSetting(("auto",), above=0.0)
 
 @dataclass(frozen=True, kw_only=True)
 class Training(CheckedSettings):
-    """How a model is learned."""
+    """How a model is learned.
+
+    Examples
+    --------
+    >>> from ooc_train import Training
+    >>> Training(batch_size=256, solver="adam", learning_rate=1e-3, max_iter=5).batch_size
+    256
+    """
 
     solver: Annotated[
         str | Optimizer | DifferentiallyPrivate,

@@ -72,6 +72,15 @@ class Store:
     opened : mapping
         What `open_store` was given besides the path, for those who open the store again; empty
         where an array was given that is no text, or one that replaces an array.
+
+    Examples
+    --------
+    >>> from ooc_train import make_data
+    >>> store = make_data("made.zarr", rows=1_000, features=4)
+    >>> store.n_chunks, store.total_bytes
+    (1, 17000)
+    >>> store.read("X", 0, 2).shape
+    (2, 4)
     """
 
     path: str

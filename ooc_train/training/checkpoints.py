@@ -60,6 +60,14 @@ class Checkpoint:
     keep : int
         How many checkpoints stay, at least 1. If the last is damaged, a run goes on from the one
         before, with a note.
+
+    Examples
+    --------
+    >>> from ooc_train import Checkpoint, LogisticModel, Training, make_data, train
+    >>> store = make_data("made.zarr", rows=2_000, features=5)
+    >>> settings = Training(batch_size=64, max_iter=3, random_state=0)
+    >>> keep = Checkpoint("made.checkpoint", every="1 pass", resume=True)
+    >>> fitted, _ = train(LogisticModel(), store, settings, checkpoint=keep)
     """
 
     path: str | os.PathLike[str]

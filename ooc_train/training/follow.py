@@ -112,6 +112,14 @@ def follow(
         If another store takes the place of the one that is followed.
     ValueError
         If a setting does not fit, or the store has too few rows at the end.
+
+    Examples
+    --------
+    >>> from ooc_train import LogisticModel, follow, make_data
+    >>> store = make_data("rows.zarr", rows=2_000, features=4)
+    >>> followed = follow(LogisticModel(), store, max_rows=1_990)
+    >>> followed.rows, followed.waiting_rows
+    (1984, 16)
     """
     seconds = parse_duration(publish_every)
     idle_seconds = inf if idle is None else parse_duration(idle)

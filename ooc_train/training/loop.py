@@ -107,6 +107,14 @@ def train(
         appears later, the run is saved beside it, with a `SavedElsewhere` warning.
     ValueError
         If a setting does not fit the data.
+
+    Examples
+    --------
+    >>> from ooc_train import LogisticModel, make_data, train
+    >>> store = make_data("made.zarr", rows=2_000, features=5)
+    >>> fitted, report = train(LogisticModel(), store, memory_ceiling="512MiB")
+    >>> report.solver, fitted.coef.shape
+    ('newton', (1, 5))
     """
     checkpoints = None
     if checkpoint is not None:

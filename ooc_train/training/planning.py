@@ -49,6 +49,14 @@ def plan(
         If a matrix that the solver needs is larger than the machine's memory.
     ValueError
         If a setting does not fit the data.
+
+    Examples
+    --------
+    >>> from ooc_train import LogisticModel, make_data, plan
+    >>> store = make_data("made.zarr", rows=2_000, features=5)
+    >>> memory = plan(LogisticModel(), store, memory_ceiling="512MiB")
+    >>> memory.projected < memory.ceiling.limit
+    True
     """
     # The ceiling is fixed before workers start, since they take available memory.
     memory_ceiling = Ceiling.of(memory_ceiling)

@@ -121,7 +121,7 @@ class ModuleModel(Model):
 class TorchModule(ModuleModel):
     """A module of PyTorch, trained from the stream of rows.
 
-    The module takes rows (rows, features), or (rows, *row_shape) if a row has several axes, as
+    The module takes rows (rows, features), or ``(rows, *row_shape)`` if a row has several axes, as
     floats of the type of its parameters, times `scale`. For numbers it returns (rows, outputs), or
     (rows,) for one output. For k classes it returns (rows, k), or (rows, 1) or (rows,) for two
     classes. The objective is the mean of the criterion over rows, by their weights.
@@ -162,7 +162,20 @@ class TorchModule(ModuleModel):
 
 @dataclass(frozen=True, kw_only=True)
 class TorchClassifierModel(ModuleModel):
-    """A module of PyTorch for classification; see `TorchModule`."""
+    """A module of PyTorch for classification; see `TorchModule`.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from sklearn.datasets import load_digits
+    >>> from ooc_train import TorchClassifierModel, Training, train
+    >>> X, y = load_digits(return_X_y=True)
+    >>> model = TorchClassifierModel(torch.nn.Linear(64, 10))
+    >>> settings = Training(batch_size=32, max_iter=2, random_state=0)
+    >>> fitted, report = train(model, X.astype("float32"), settings, y=y)
+    >>> report.n_iter
+    2
+    """
 
     class_weight: ClassWeights = None
 
@@ -176,7 +189,20 @@ class TorchClassifierModel(ModuleModel):
 
 @dataclass(frozen=True, kw_only=True)
 class TorchRegressorModel(ModuleModel):
-    """A module of PyTorch for regression on one target or several; see `TorchModule`."""
+    """A module of PyTorch for regression on one target or several; see `TorchModule`.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from sklearn.datasets import load_diabetes
+    >>> from ooc_train import TorchRegressorModel, Training, train
+    >>> X, y = load_diabetes(return_X_y=True)
+    >>> model = TorchRegressorModel(torch.nn.Linear(10, 1))
+    >>> settings = Training(batch_size=32, max_iter=2, random_state=0)
+    >>> fitted, report = train(model, X.astype("float32"), settings, y=y)
+    >>> report.n_iter
+    2
+    """
 
     name: ClassVar[str] = "torch-regressor"
 

@@ -103,6 +103,18 @@ def append(
         If the files can't be used, or lack a column; the store is as it was.
     CeilingExceeded
         If the ceiling is too small.
+
+    Examples
+    --------
+    >>> import pandas as pd
+    >>> from ooc_train import append, ingest, open_store
+    >>> table = pd.DataFrame({"x": [0.5, 1.5] * 20, "y": [1.0, 2.0] * 20})
+    >>> table.to_csv("old.csv", index=False)
+    >>> made = ingest("old.csv", "rows.zarr", target="y")
+    >>> table.to_csv("new.csv", index=False)
+    >>> done = append("rows.zarr", "new.csv")
+    >>> open_store("rows.zarr").n_rows
+    80
     """
     with Budget(memory_ceiling) as budget, StoreAppender(store) as appender:
         before = appender.store

@@ -188,6 +188,17 @@ def ingest(
         If the disk is too small, full or not writable; what was there stays.
     ValueError
         If a setting is wrong.
+
+    Examples
+    --------
+    >>> import pandas as pd
+    >>> from ooc_train import ingest
+    >>> hours, carriers = [6, 12, 18] * 50, ["UA", "B6"] * 75
+    >>> table = pd.DataFrame({"hour": hours, "carrier": carriers, "late": [0, 1, 1] * 50})
+    >>> table.to_csv("flights.csv", index=False)
+    >>> made = ingest("flights.csv", "flights.zarr", target="late", categorical=["carrier"])
+    >>> made.store.n_rows, made.store.feature_names
+    (150, ('hour', 'carrier=B6', 'carrier=UA'))
     """
     roles = Roles(
         target=target,

@@ -151,6 +151,16 @@ def ingest_images(
         If the disk is too small, full or not writable; what was there stays.
     ValueError
         If a setting is wrong.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from ooc_train import ingest_images
+    >>> np.save("images.npy", np.zeros((20, 8, 8), "uint8"))
+    >>> np.save("labels.npy", np.arange(20) % 2)
+    >>> made = ingest_images("images.npy", "images.zarr", labels="labels.npy")
+    >>> made.store.X.shape
+    (20, 8, 8)
     """
     options = StorageOptions(operator.index(random_state), shuffle, chunk_rows, shard_rows, codec)
     require_test_size(test_size)

@@ -104,6 +104,14 @@ def rechunk_store(
         If the source is damaged, or holds NaN, infinity, or a number too large for the dtype.
     OSError
         If the disk is full or not writable; what was at `out` stays.
+
+    Examples
+    --------
+    >>> from ooc_train import make_data, rechunk_store
+    >>> store = make_data("made.zarr", rows=2_000, features=5)
+    >>> rewritten, memory = rechunk_store(store, "small.zarr", chunk_rows=500)
+    >>> rewritten.n_chunks
+    4
     """
     source = store if isinstance(store, Store) else open_store(store)
     require_elsewhere(source, out)

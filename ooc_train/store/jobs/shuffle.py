@@ -88,6 +88,14 @@ def shuffle_store(
         If the source is damaged, or holds NaN or infinity.
     OSError
         If the disk is full or not writable; what was at `out` stays.
+
+    Examples
+    --------
+    >>> from ooc_train import make_data, shuffle_store
+    >>> store = make_data("made.zarr", rows=2_000, features=5)
+    >>> mixed, memory = shuffle_store(store, "mixed.zarr", random_state=7)
+    >>> mixed.shuffled
+    7
     """
     seed = operator.index(random_state)
     if seed < 0:

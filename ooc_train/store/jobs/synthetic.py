@@ -105,6 +105,13 @@ def make_data(
         If the ceiling is too small; before anything is written.
     OSError
         If the disk is full or not writable.
+
+    Examples
+    --------
+    >>> from ooc_train import make_data
+    >>> store = make_data("made.zarr", rows=1_000, features=4, classes=3)
+    >>> store.n_rows, store.classes
+    (1000, (0, 1, 2))
     """
     settings = SyntheticSettings(
         features, task, outputs, classes, condition, noise, dtype, random_state

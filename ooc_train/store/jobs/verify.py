@@ -119,6 +119,13 @@ def verify_store(
         If the ceiling is too small; before anything is read.
     StoreChanged
         If the store is replaced meanwhile.
+
+    Examples
+    --------
+    >>> from ooc_train import make_data, verify_store
+    >>> store = make_data("made.zarr", rows=2_000, features=5)
+    >>> verify_store(store).damages
+    ()
     """
     store = store if isinstance(store, Store) else open_store(store)
     arrays = arrays_of(store)

@@ -75,6 +75,16 @@ def open_store(
         of its axes, values that are no numbers or stand for others, different lengths, no
         rows. Also if the format is newer than this package, or the metadata of a store of our
         format differ from what was written.
+
+    Examples
+    --------
+    >>> from ooc_train import make_data, open_store
+    >>> made = make_data("made.zarr", rows=1_000, features=4)
+    >>> store = open_store("made.zarr")
+    >>> store.n_rows, store.feature_names
+    (1000, None)
+    >>> store.read("y", 0, 5)
+    array([0, 0, 1, 1, 1], dtype=uint8)
     """
     notes: tuple[str, ...] = ()
     if isinstance(path, str | os.PathLike) and "://" not in os.fspath(path):

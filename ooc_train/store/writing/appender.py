@@ -62,6 +62,17 @@ class StoreAppender(CheckedRows):
         If another process is adding rows, or replaces the store.
     OSError
         If the store can't be written to.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from ooc_train import StoreAppender, make_data, open_store
+    >>> made = make_data("rows.zarr", rows=1_000, features=3, task="regression")
+    >>> with StoreAppender("rows.zarr") as appender:
+    ...     appender.write(np.zeros((10, 3)), np.zeros(10))
+    ...     store = appender.commit()
+    >>> open_store("rows.zarr").n_rows
+    1010
     """
 
     def __init__(self, path: str | os.PathLike[str]) -> None:

@@ -61,7 +61,7 @@ class CheckedRows(ChunkedRows):
 
         Parameters
         ----------
-        X : array-like, shape (row, feature), or (row, *row_shape)
+        X : array-like, shape (row, feature), or ``(row, *row_shape)``
             Any number of rows.
         y : array-like, shape (row,) or (row, output), optional
             In every call or in none.

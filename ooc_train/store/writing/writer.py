@@ -84,6 +84,17 @@ class StoreWriter(CheckedRows):
         If a setting is wrong.
     OSError
         If the disk is full or not writable.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from ooc_train import StoreWriter
+    >>> with StoreWriter("rows.zarr", n_features=3, y_dtype="float64") as writer:
+    ...     for _ in range(4):
+    ...         writer.write(np.random.rand(100, 3), np.random.rand(100))
+    ...     store = writer.commit()
+    >>> store.n_rows
+    400
     """
 
     def __init__(
