@@ -42,7 +42,7 @@ def test_a_run_predicts_what_it_did(run):
     tolerance = 1e-5 if kind == "module" else 1e-12
     for name, values in due.items():
         np.testing.assert_allclose(found[name], values, rtol=tolerance, atol=tolerance)
-    assert "Results" in run_page(fitted, str(run))
+    assert fitted.model.name in run_page(fitted, str(run))
     assert report_of(fitted.report, str(run)).n_rows >= 60
     estimator = load(run, module=code)
     assert estimator.to_fitted().classes == fitted.classes
