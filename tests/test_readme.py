@@ -21,7 +21,7 @@ SMALLER = {
     "ooc-train demo": "ooc-train demo --size 64MiB",
 }
 
-# Installing takes minutes and a network; CI does it in a job of its own, from the wheel.
+# Installing takes minutes and a network; .ci/package does it, from the wheel.
 INSTALL = "python3 -m venv .venv && . .venv/bin/activate && pip install ."
 
 # What each block leaves behind, by how it is known.
