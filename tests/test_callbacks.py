@@ -4,11 +4,15 @@ import io
 import re
 import sys
 from dataclasses import replace
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 import pytest
+from sklearn.base import clone
+from sklearn.model_selection import GridSearchCV
 
+from ooc_train import LogisticRegression
 from ooc_train.core.progress import row_counter
 from ooc_train.core.text import printable
 from ooc_train.models.classification_models import LogisticModel
@@ -174,6 +178,93 @@ def test_a_bar_on_a_terminal(monkeypatch):
     assert "loss 0.5" in text
     # The bar is taken away, and the cursor is given back.
     assert text.endswith("\x1b[?25h\r\x1b[1A\x1b[2K")
+
+
+@pytest.mark.parametrize("columns", [80, 100])
+def test_a_bar_fits_a_narrow_terminal(monkeypatch, columns):
+    monkeypatch.setenv("COLUMNS", str(columns))
+    monkeypatch.setenv("TERM", "xterm")
+    bar: Any = ConsoleBar(stream=Terminal())
+    bar(started("lbfgs"))
+    for i in range(1, 4):
+        bar(Progressed(1000 * i, 100.0 * i, loss=0.123456))
+        bar(replace(stepped(i, loss=0.123456), validation_loss=0.234567, seconds=100.0 * i))
+        bar(Progressed(1000 * i + 500, 100.0 * i + 50, loss=0.123456))
+    (task,) = bar._bar.tasks
+    words = f"{task.description} {task.fields['figures']} {task.fields['left']}"
+    assert len(words) + 14 <= columns
+    assert task.fields["left"].startswith("50s left")
+    assert "validation 0.234567" in words
+    assert ("rows/s" in words) is (columns == 100)
+    assert "memory" not in words
+    bar.close()
+
+
+def test_what_is_done_before_rows_are_read_has_a_name(monkeypatch):
+    monkeypatch.setenv("TERM", "xterm")
+    stream = Terminal()
+    bar: Any = ConsoleBar(stream=stream)
+    with bar:
+        for title in ("starting workers", "planning"):
+            bar.doing(title)
+        assert [task.description for task in bar._bar.tasks] == ["planning"]
+    assert "planning" in stream.getvalue()
+    elsewhere = io.StringIO()
+    ConsoleBar(stream=elsewhere).doing("planning")
+    assert elsewhere.getvalue() == ""
+
+
+def test_compiling_counts_in_no_rate_and_in_no_time_left(clock):
+    # A minute went by before the first rows; since then it is 100 rows/s.
+    events = [started("sgd", 4), Progressed(100, 61.0), Progressed(1100, 71.0)]
+    *_, line = lines_of(events, clock, seconds=20.0)
+    assert "  100 rows/s  " in line
+    assert line.endswith("  29s left")
+
+
+def test_a_bar_in_a_notebook(monkeypatch):
+    shown: list[str] = []
+    handle = SimpleNamespace(update=shown.append)
+
+    def display(html, *, display_id):
+        assert display_id
+        shown.append(html)
+        return handle
+
+    shell = SimpleNamespace(get_ipython=lambda: SimpleNamespace(kernel=1))
+    monkeypatch.setitem(sys.modules, "IPython", shell)
+    module = SimpleNamespace(HTML=lambda text: text, display=display)
+    monkeypatch.setitem(sys.modules, "IPython.display", module)
+    with ConsoleBar(max_passes=2) as bar:
+        bar(started("sgd<", 2))
+        for i in range(1, 300):
+            bar(Progressed(5 * i, i / 100, loss=0.5))
+        bar(replace(stepped(2), validation_loss=0.625))
+    assert 2 <= len(shown) < 20  # not for each event
+    assert 'value="0.7475"' in shown[-1]
+    assert "loss 0.5 (validation 0.625)" in shown[-1]
+    shown.clear()
+    with ConsoleBar(quiet=True) as bar:
+        bar(started())
+    assert shown == []
+    monkeypatch.setitem(sys.modules, "IPython", SimpleNamespace(get_ipython=lambda: None))
+    assert ConsoleBar()._notebook is None
+
+
+def test_an_estimator_shows_its_fit_and_hands_its_events_on(capsys, monkeypatch, tmp_path):
+    monkeypatch.setattr(callbacks, "_LINE_SECONDS", 0.0)
+    history = History()
+    X = np.linspace(-1.0, 1.0, 400).reshape(200, 2)
+    model = LogisticRegression(verbose=True, callbacks=(history,)).fit(X, X[:, 0] > 0)
+    assert tuple(history) == model.report_.history
+    assert "  loss " in capsys.readouterr().err
+    quiet = clone(model).set_params(verbose=False, callbacks=()).fit(X, X[:, 0] > 0)
+    assert capsys.readouterr().err == ""
+    assert (quiet.coef_ == model.coef_).all()
+    history.clear()
+    grid = GridSearchCV(model, {"C": [0.1, 1.0]}, cv=2).fit(X, X[:, 0] > 0)
+    assert grid.best_estimator_.callbacks
+    assert capsys.readouterr().err.count("  loss ") >= 5
 
 
 def test_a_bar_that_is_closed_twice_or_never_began():

@@ -354,10 +354,12 @@ class ResourceOptions:
                         f"--{option} is for workers that this command starts, and --scheduler "
                         "names a running cluster; leave one of them out"
                     )
+            bar.doing("connecting to the cluster")
             with waiting_for_workers(self.worker_timeout), connect(self.scheduler) as client:
                 bar.say(f"dashboard  {client.dashboard_link}")
                 yield client
             return
+        bar.doing("starting workers")
         with (
             waiting_for_workers(self.worker_timeout),
             LocalCluster(
@@ -372,6 +374,7 @@ class ResourceOptions:
         ):
             cluster.chooses_workers = self.workers is None
             bar.say(f"dashboard  {client.dashboard_link}")
+            bar.doing("planning")
             yield client
 
 

@@ -32,7 +32,8 @@ from ooc_train.inference.raw_files import predict_files
 from ooc_train.models.calibration import Calibration
 from ooc_train.models.model import Model
 from ooc_train.models.predictor import LinearPredictor, Predictor
-from ooc_train.runs.events import Stepped
+from ooc_train.monitoring.callbacks import ConsoleBar
+from ooc_train.runs.events import Callback, Stepped
 from ooc_train.runs.fitted import Fitted
 from ooc_train.runs.report import Report, report_of
 from ooc_train.solvers.training_settings import Training
@@ -59,6 +60,8 @@ class Estimator(ValidatingEstimator):
     """That of the copy which a `CalibratedClassifier` predicts by."""
 
     random_state: int | np.random.RandomState | None
+    verbose: bool
+    callbacks: tuple[Callback, ...]
     _model_class: ClassVar[type[Model]]
     model_: Model
     training_: Training
@@ -101,13 +104,20 @@ class Estimator(ValidatingEstimator):
         data = self._validated(*rows, first=True)
         max_iter = training.max_iter or model.default_max_iter
         attributes = partial(self._attributes, flat=data.flat, labels=data.labels)
-        with following(self, rows, max_iter, attributes) as callbacks:
+        with (
+            following(self, rows, max_iter, attributes) as callbacks,
+            ConsoleBar(
+                quiet=not self.verbose,
+                max_passes=training.max_passes,
+                max_seconds=training.max_seconds,
+            ) as bar,
+        ):
             fitted, report = train(
                 model,
                 data.inputs,
                 training,
                 validation=self._validation_inputs(validation, data.inputs),
-                callbacks=callbacks,
+                callbacks=(*callbacks, *self.callbacks, *([bar] if self.verbose else [])),
                 memory_ceiling=self.memory_ceiling,
                 start=start,
                 checkpoint=checkpoint,
@@ -258,10 +268,16 @@ class Estimator(ValidatingEstimator):
         else:
             X = validate_data(self, self._columns_of(X), reset=False, dtype=DTYPES, order="C")
         if out is not None:
-            if is_table(out) and is_stored(X):
-                predict_files(fitted, X, out, kinds=(kind,), memory_ceiling=self.memory_ceiling)
-            else:
-                predict_store(fitted, X, out, kinds=(kind,), memory_ceiling=self.memory_ceiling)
+            write = predict_files if is_table(out) and is_stored(X) else predict_store
+            with ConsoleBar(quiet=not self.verbose) as bar:
+                write(
+                    fitted,
+                    X,
+                    out,
+                    kinds=(kind,),
+                    memory_ceiling=self.memory_ceiling,
+                    progress=bar.progress,
+                )
             return os.fspath(out)
         if is_stored(X):
             return postprocess.values(predict(fitted, X, kind, memory_ceiling=self.memory_ceiling))

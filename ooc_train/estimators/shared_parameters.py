@@ -14,6 +14,7 @@ from ooc_train.models.model import Model
 from ooc_train.optimizers.differential_privacy import DifferentiallyPrivate
 from ooc_train.optimizers.optimizer import Optimizer
 from ooc_train.optimizers.schedule import Schedule
+from ooc_train.runs.events import Callback
 from ooc_train.solvers.batch_schedules import BatchSchedule
 from ooc_train.solvers.early_stopping import EarlyStopping
 from ooc_train.solvers.plateaus import PATIENCE
@@ -22,7 +23,11 @@ from ooc_train.solvers.training_settings import Training
 _MEMORY_CEILING = """\
 memory_ceiling : int, str or None
     Bytes, or text such as "1GiB", that a fit may hold. None is the ceiling of the cluster, else
-    half of what is available."""
+    half of what is available.
+verbose : bool
+    Whether fits show a bar on the terminal or in the notebook, and lines elsewhere.
+callbacks : tuple of Callback
+    Functions that receive the events of fits, such as `History()` or `JsonLines(path)`."""
 
 _ATTRIBUTES = """\
 n_features_in_ : int
@@ -42,13 +47,13 @@ training_ : Training
 _OWN_DEFAULTS = ("tol", "max_iter", "batch_size")
 """Settings whose default an estimator has from its model."""
 
-NOT_SETTINGS = ("memory_ceiling", "warm_start")
+NOT_SETTINGS = ("memory_ceiling", "warm_start", "verbose", "callbacks")
 """Parameters of estimators that neither `Model` nor `Training` has."""
 
 
 @dataclass(kw_only=True, eq=False, repr=False)
 class TrainingParameters:
-    """Parameters of every estimator: those of `Training`, and the ceiling."""
+    """Parameters of every estimator: those of `Training`, the ceiling, and what watches fits."""
 
     max_iter: int | None = None
     tol: float = 1e-4
@@ -66,6 +71,8 @@ class TrainingParameters:
     early_stopping: bool | EarlyStopping = False
     validation_fraction: float | None = None
     n_iter_no_change: int = PATIENCE
+    verbose: bool = False
+    callbacks: tuple[Callback, ...] = ()
 
 
 @dataclass(kw_only=True, eq=False, repr=False)

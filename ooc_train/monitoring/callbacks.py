@@ -14,6 +14,7 @@ from typing import IO, TYPE_CHECKING, cast
 from ooc_train.core.closing import Closing
 from ooc_train.core.text import losses, printable
 from ooc_train.core.units import approximate_bytes, format_duration
+from ooc_train.monitoring.notebook_bar import NotebookBar, in_notebook
 from ooc_train.runs.events import Compiling, Ended, Event, Noted, Progressed, Started, Stepped
 
 if TYPE_CHECKING:
@@ -24,6 +25,10 @@ _LINE_SECONDS = 1.0
 
 _QUIET_SECONDS = 10.0
 """Least time between the lines of a long pass or stage."""
+
+
+_BAR_WIDTH = 12
+_WITHIN = " in this pass"
 
 
 class History(list[Stepped]):
@@ -37,6 +42,8 @@ class History(list[Stepped]):
 
 class ConsoleBar(Closing):
     """Shows progress on stderr: a bar on a terminal, elsewhere at most one line a second.
+
+    In a notebook it is a bar below the cell.
 
     It is a callback of `train`. Its method `progress` serves all other jobs (`Progress`). As a
     context manager it removes its bar at the end.
@@ -74,7 +81,10 @@ class ConsoleBar(Closing):
         self._stream = cast("IO[str]", _BestEffortStream(stream or sys.stderr))
         self._limits = (max_passes, max_seconds)
         self._bar: Progress | None = None
-        if not quiet and self._stream.isatty():
+        self._notebook: NotebookBar | None = None
+        if not quiet and stream is None and in_notebook():
+            self._notebook = NotebookBar()
+        elif not quiet and self._stream.isatty():
             self._bar = _make_bar(self._stream)
         self._stage_starts: dict[str, float] = {}
         self._rows = 0
@@ -84,6 +94,11 @@ class ConsoleBar(Closing):
         self._loss = ""
         self._validation: float | None = None
         self._last_line = 0.0
+        self._first: tuple[int, float] | None = None
+
+    def doing(self, title: str) -> None:
+        """Name what is done before any rows are read, on a bar; elsewhere say nothing."""
+        self._begin(title, None, "")
 
     def say(self, text: str) -> None:
         """Print lines, above the bar if there is one."""
@@ -102,7 +117,7 @@ class ConsoleBar(Closing):
             return
         seconds = now - self._stage_starts[stage]
         left = seconds * (1 - share) / share if share else 0.0
-        figures = [f"{rows:,} rows", f"{_rate(rows / seconds if seconds else 0.0)} rows/s"]
+        figures = [f"{rows:,} rows", f"{_short(rows / seconds if seconds else 0.0)} rows/s"]
         self._show(stage, share, 1.0, figures, f"{format_duration(round(left))} left")
 
     def __call__(self, event: Event) -> None:
@@ -116,6 +131,7 @@ class ConsoleBar(Closing):
                 if most is not None:
                     total = most if total is None else min(most, total)
                 self._rows, self._n_rows, self._total = 0, event.n_rows, total
+                self._first = None
                 self._memory = (
                     f"memory {approximate_bytes(event.projected)} of "
                     f"{approximate_bytes(event.ceiling)}"
@@ -141,15 +157,21 @@ class ConsoleBar(Closing):
         self._last_line = perf_counter()
         if self._bar is not None:
             self._bar.start()
+            for task in self._bar.task_ids:  # one bar at a time
+                self._bar.remove_task(task)
             self._bar.add_task(title, total=total, figures=figures, left="")
+        elif self._notebook is not None:
+            self._notebook.show(title, None, figures)
 
     def _show_passes(self, seconds: float, left: str, line_seconds: float) -> None:
         passes = self._rows / self._n_rows
         title = f"pass {int(passes) + 1}"
         if self._total is not None:
             title = f"pass {min(int(passes) + 1, math.ceil(self._total))} of {self._total:g}"
-        rate = self._rows / seconds if seconds else 0.0
-        figures = [self._loss, f"{_rate(rate)} rows/s", self._memory]
+        if self._first is None:
+            self._first = self._rows, seconds
+        rate = self._rate(seconds)
+        figures = [self._loss, f"{_short(rate)} rows/s", self._memory]
         # Without a known number of passes, the bar shows the current pass.
         done, total = (passes % 1, 1.0) if self._total is None else (passes, self._total)
         self._show(title, min(done, total), total, figures, left, line_seconds)
@@ -165,7 +187,16 @@ class ConsoleBar(Closing):
     ) -> None:
         """Update the bar, or print a line if `line_seconds` have passed since the last line."""
         text = "  ".join(filter(None, figures))
-        if self._bar is not None:
+        if self._notebook is not None:
+            self._notebook.show(title, done / total, "  ".join(filter(None, [text, left])))
+        elif self._bar is not None:
+            width = self._bar.console.width - _BAR_WIDTH - len(title) - 4
+            # Narrow terminals have no room for all; the figures that matter most are first.
+            while figures and len(text) + len(left) > width:
+                if len(figures) == 1:
+                    left = left.removesuffix(_WITHIN)
+                figures = figures[:-1] if len(figures) > 1 else ()
+                text = "  ".join(filter(None, figures)) or text
             self._bar.update(
                 self._bar.task_ids[-1],
                 description=title,
@@ -185,16 +216,26 @@ class ConsoleBar(Closing):
             return ""
         _, most_seconds = self._limits
         remaining = 1 - passes % 1 if self._total is None else max(self._total - passes, 0.0)
-        left = seconds / passes * remaining
-        of = " in this pass" if self._total is None else ""
+        rate = self._rate(seconds)
+        left = remaining * self._n_rows / rate if rate else 0.0
+        of = _WITHIN if self._total is None else ""
         if most_seconds is not None and most_seconds - seconds < left:
             left, of = max(most_seconds - seconds, 0.0), ""
         return f"{format_duration(round(left))} left{of}"
 
+    def _rate(self, seconds: float) -> float:
+        """Return rows per second since rows came in, so that compiling and planning count not."""
+        rows, begun = self._first or (0, 0.0)
+        if seconds > begun and self._rows > rows:
+            return (self._rows - rows) / (seconds - begun)
+        return self._rows / seconds if seconds else 0.0
+
     def close(self) -> None:
-        """Remove the bar."""
+        """Remove the bar; that of a notebook stays as it is."""
         if self._bar is not None:
             self._bar.stop()
+        if self._notebook is not None:
+            self._notebook.end()
 
 
 class _BestEffortStream(io.TextIOBase):
@@ -236,7 +277,7 @@ def _make_bar(stream: IO[str]) -> "Progress":
     console = Console(file=stream, markup=False, emoji=False, highlight=False)
     return Progress(
         TextColumn("{task.description}", markup=False),
-        BarColumn(bar_width=24),
+        BarColumn(bar_width=_BAR_WIDTH),
         TextColumn("{task.fields[figures]}", markup=False),
         TextColumn("{task.fields[left]}", markup=False),
         console=console,
@@ -245,7 +286,7 @@ def _make_bar(stream: IO[str]) -> "Progress":
     )
 
 
-def _rate(rows: float) -> str:
+def _short(rows: float) -> str:
     for unit, size in (("G", 1e9), ("M", 1e6), ("k", 1e3)):
         if rows >= size:
             return f"{rows / size:.3g}{unit}"

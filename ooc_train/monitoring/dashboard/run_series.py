@@ -206,7 +206,11 @@ class Run:
             return "starting"
         most, within = self.about["most_passes"], ""
         remaining = 1 - self.passes % 1 if most is None else max(most - self.passes, 0.0)
-        left = self.seconds / self.passes * remaining
+        # Since the first rows, so that neither compiling nor planning counts.
+        seconds, rows = self.progress.rows[0][:2]
+        steady = self.rows > rows and self.seconds > seconds
+        rate = (self.rows - rows) / (self.seconds - seconds) if steady else self.rows / self.seconds
+        left = remaining * float(self.about["n_rows"]) / rate
         limit = self.about["max_seconds"]
         if limit and limit - self.seconds < left:
             left = max(limit - self.seconds, 0.0)
