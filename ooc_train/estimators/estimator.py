@@ -16,7 +16,7 @@ from sklearn.utils import check_array
 from sklearn.utils.validation import check_is_fitted, validate_data
 
 from ooc_train.core.sums import Array
-from ooc_train.estimators.fit_callbacks import following, with_callbacks
+from ooc_train.estimators.fit_callbacks import bar_of, following, with_callbacks
 from ooc_train.estimators.predicting import Postprocess
 from ooc_train.estimators.shared_parameters import settings_from
 from ooc_train.estimators.validation import (
@@ -32,8 +32,7 @@ from ooc_train.inference.raw_files import predict_files
 from ooc_train.models.calibration import Calibration
 from ooc_train.models.model import Model
 from ooc_train.models.predictor import LinearPredictor, Predictor
-from ooc_train.monitoring.callbacks import ConsoleBar
-from ooc_train.runs.events import Callback, Stepped
+from ooc_train.runs.events import Stepped
 from ooc_train.runs.fitted import Fitted
 from ooc_train.runs.report import Report, report_of
 from ooc_train.solvers.training_settings import Training
@@ -60,8 +59,6 @@ class Estimator(ValidatingEstimator):
     """That of the copy which a `CalibratedClassifier` predicts by."""
 
     random_state: int | np.random.RandomState | None
-    verbose: bool
-    callbacks: tuple[Callback, ...]
     _model_class: ClassVar[type[Model]]
     model_: Model
     training_: Training
@@ -104,20 +101,13 @@ class Estimator(ValidatingEstimator):
         data = self._validated(*rows, first=True)
         max_iter = training.max_iter or model.default_max_iter
         attributes = partial(self._attributes, flat=data.flat, labels=data.labels)
-        with (
-            following(self, rows, max_iter, attributes) as callbacks,
-            ConsoleBar(
-                quiet=not self.verbose,
-                max_passes=training.max_passes,
-                max_seconds=training.max_seconds,
-            ) as bar,
-        ):
+        with following(self, rows, max_iter, attributes) as callbacks:
             fitted, report = train(
                 model,
                 data.inputs,
                 training,
                 validation=self._validation_inputs(validation, data.inputs),
-                callbacks=(*callbacks, *self.callbacks, *([bar] if self.verbose else [])),
+                callbacks=callbacks,
                 memory_ceiling=self.memory_ceiling,
                 start=start,
                 checkpoint=checkpoint,
@@ -269,15 +259,9 @@ class Estimator(ValidatingEstimator):
             X = validate_data(self, self._columns_of(X), reset=False, dtype=DTYPES, order="C")
         if out is not None:
             write = predict_files if is_table(out) and is_stored(X) else predict_store
-            with ConsoleBar(quiet=not self.verbose) as bar:
-                write(
-                    fitted,
-                    X,
-                    out,
-                    kinds=(kind,),
-                    memory_ceiling=self.memory_ceiling,
-                    progress=bar.progress,
-                )
+            ceiling = self.memory_ceiling
+            with bar_of(self) as bar:
+                write(fitted, X, out, kinds=(kind,), memory_ceiling=ceiling, progress=bar.progress)
             return os.fspath(out)
         if is_stored(X):
             return postprocess.values(predict(fitted, X, kind, memory_ceiling=self.memory_ceiling))

@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
+from ooc_train.monitoring.callbacks import ConsoleBar
 from ooc_train.runs.events import Callback, Event, Learned, Stepped, Stop
 from ooc_train.runs.fitted import Fitted
 
@@ -40,7 +41,7 @@ Attributes = Callable[[Fitted, Stepped], Mapping[str, Any]]
 def following(
     estimator: Any, rows: tuple[Any, Any, Any], max_iter: int, attributes: Attributes
 ) -> Iterator[tuple[Callback, ...]]:
-    """Lend callbacks of a run that call those of scikit-learn; none if the estimator has none.
+    """Lend the callbacks of a run: those of the estimator, its bar, and one for scikit-learn's.
 
     Parameters
     ----------
@@ -53,17 +54,28 @@ def following(
     attributes : function
         Returns the fitted attributes after a step, if a callback asks for the estimator.
     """
-    if not getattr(estimator, "_skl_callbacks", None):
-        yield ()
-        return
-    X, y, sample_weight = rows
-    metadata = None if sample_weight is None else {"sample_weight": sample_weight}
-    given = {"estimator": estimator, "X": X, "y": y, "metadata": metadata}
-    context = estimator._init_callback_context(max_subtasks=max_iter)  # noqa: SLF001
-    context.call_on_fit_task_begin(**given)
-    follower = _Follower(context, given, attributes)
-    yield (follower,)
-    context.call_on_fit_task_end(**given, reconstruction_attributes=follower.attributes)
+    with bar_of(estimator) as bar:
+        own = (*estimator.callbacks, *([bar] if estimator.verbose else []))
+        if not getattr(estimator, "_skl_callbacks", None):
+            yield own
+            return
+        X, y, sample_weight = rows
+        metadata = None if sample_weight is None else {"sample_weight": sample_weight}
+        given = {"estimator": estimator, "X": X, "y": y, "metadata": metadata}
+        context = estimator._init_callback_context(max_subtasks=max_iter)  # noqa: SLF001
+        context.call_on_fit_task_begin(**given)
+        follower = _Follower(context, given, attributes)
+        yield (follower, *own)
+        context.call_on_fit_task_end(**given, reconstruction_attributes=follower.attributes)
+
+
+def bar_of(estimator: Any) -> ConsoleBar:
+    """Return a bar for a job of an estimator, which shows nothing unless it is `verbose`."""
+    return ConsoleBar(
+        quiet=not estimator.verbose,
+        max_passes=estimator.max_passes,
+        max_seconds=estimator.max_seconds,
+    )
 
 
 class _Follower:
