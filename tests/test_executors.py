@@ -327,3 +327,30 @@ def test_every_error_comes_back_from_a_worker_whatever_was_imported_first():
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     assert set(done.stdout.split()) == {"True"}
+
+
+@pytest.mark.slow
+def test_segments_of_a_replica_go_on_in_one_worker():
+    with (
+        LocalCluster(n_workers=2, threads_per_worker=1, dashboard_address="127.0.0.1:0") as cluster,
+        cluster.get_client() as client,
+    ):
+        executor = DaskExecutor(client)
+
+        def places(replicas):
+            calls = [(i,) for i in range(replicas)]
+            return dict(executor.run(place_of, calls, replicas, "scan"))
+
+        first = [places(1)[0] for _ in range(6)]
+        assert len(set(first)) == 1
+        both = [places(2) for _ in range(3)]
+        assert all(each == both[0] for each in both)
+        assert both[0][0] == first[0] != both[0][1]
+        # A worker that is lost has no say.
+        client.run(os._exit, 1, workers=[first[0]], on_error="ignore")
+        assert places(1)[0] in set(client.nthreads())
+
+
+def place_of(number):
+    """Return the number, and the address of the worker that has the call."""
+    return number, distributed.get_worker().address

@@ -170,7 +170,8 @@ class DaskExecutor:
             tasks = [make(dask_key_name=key) for make, key in zip(tasks, keys, strict=True)]
             return list(self.client.compute(tasks))
         pickles, arrays = zip(*(sealed(function, (*shared, *call)) for call in calls), strict=True)
-        if not any(arrays):
+        places = self._places(len(calls)) if name == "scan" else [{} for _ in calls]
+        if not any(arrays) and not any(places):
             return list(self.client.map(pickle.loads, pickles, key=keys, pure=False))
         # Dask warns of tasks above 10 MiB; the plan accounts for these.
         with dask.config.set({"distributed.admin.large-graph-warning-threshold": "1 TiB"}):
@@ -181,9 +182,25 @@ class DaskExecutor:
                     buffers=[self._scattered.of(raw) for raw in raws],
                     key=key,
                     pure=False,
+                    **place,
                 )
-                for key, pickled, raws in zip(keys, pickles, arrays, strict=True)
+                for key, pickled, raws, place in zip(keys, pickles, arrays, places, strict=True)
             ]
+
+    def _places(self, count: int) -> list[dict[str, Any]]:
+        """Return the worker of each replica of a scan, as arguments of `submit`.
+
+        Segments of a replica go on in one worker: each worker that took a turn would have held the
+        buffers, which the plan counts once. If that worker is lost, any other one takes over.
+        """
+        workers = sorted(self.client.nthreads())
+        first = int(self._token, 16)  # drivers of one scheduler begin with different workers
+        return [
+            {"workers": [workers[(first + i) % len(workers)]], "allow_other_workers": True}
+            if workers
+            else {}
+            for i in range(count)
+        ]
 
     def _delayed_call(
         self, function: Callable[..., Any], call: tuple[Any, ...]
