@@ -16,6 +16,9 @@ from ooc_train.training.drift import DriftTest
 _HALF_LIFE = 10
 """Windows after which a loss counts half in the decayed loss."""
 
+_JUMP = 10.0
+"""A window's loss is looked into if it is so many times the decayed loss."""
+
 _MOST_DRIFTS = 1_000
 """Drifts whose rows are kept, the last ones."""
 
@@ -34,8 +37,6 @@ class FollowRecord:
         Rows learned so far: the position in the store.
     learning_rate : float or None
         The rate that the schedule scales.
-    lowest : float
-        The lowest mean loss of a window.
     drifts : list of int
         Rows at which the loss was found to have risen.
     notes : dict
@@ -47,7 +48,6 @@ class FollowRecord:
     def __init__(self, started: float) -> None:
         self.rows = 0
         self.learning_rate: float | None = None
-        self.lowest = np.inf
         self.drifts: list[int] = []
         self.notes: dict[str, None] = {}
         self.steps = Steps()
@@ -70,6 +70,18 @@ class FollowRecord:
         """The same, in which a loss counts half after ten further windows."""
         return _mean(self._decayed)
 
+    def has_jumped(self, windows: NDArray[np.float64]) -> bool:
+        """Return whether the loss of a window is far above the decayed loss before, or no number.
+
+        The first window has none before it.
+        """
+        before = self._decayed
+        for sums in windows[windows[:, 1] > 0]:
+            if not _mean(sums) <= _JUMP * _mean(before):
+                return True
+            before = _decayed(before, sums)
+        return False
+
     def would_drift(self, windows: NDArray[np.float64]) -> bool:
         """Return whether the losses of windows, added in turn, would be found to have risen."""
         test = copy(self._test)
@@ -81,11 +93,10 @@ class FollowRecord:
         The mean of a window without weight is None.
         """
         self._total += sums
-        self._decayed = 0.5 ** (1.0 / _HALF_LIFE) * self._decayed + sums
+        self._decayed = _decayed(self._decayed, sums)
         if not sums[1] > 0:
             return None, False
         loss = _mean(sums)
-        self.lowest = min(self.lowest, loss)
         return loss, self._test.add(loss)
 
     def note_drift(self, row: int) -> str:
@@ -103,7 +114,6 @@ class FollowRecord:
             "notes": list(self.notes),
             "steps": self.steps.to_json(),
             "goals": {
-                "lowest": float(self.lowest),
                 "drifts": self.drifts,
                 "total": self._total.tolist(),
                 "decayed": self._decayed.tolist(),
@@ -126,11 +136,17 @@ class FollowRecord:
         try:
             steps = [Stepped(**each) for each in series["steps"]]
             self.steps.restore(steps, int(series["every"]), int(series["count"]))
-            self.lowest, self.drifts = float(counted["lowest"]), list(map(int, counted["drifts"]))
+            self.drifts = list(map(int, counted["drifts"]))
             self._total, self._decayed = _pair(counted["total"]), _pair(counted["decayed"])
             self._test = DriftTest(counted["test"])
         except (TypeError, KeyError, ValueError) as error:
             raise InvalidRun(f"the checkpoint is none of following a store ({error})") from None
+
+
+def _decayed(before: NDArray[np.float64], sums: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Return decayed sums after a further window."""
+    decayed: NDArray[np.float64] = 0.5 ** (1.0 / _HALF_LIFE) * before + sums
+    return decayed
 
 
 def _mean(sums: NDArray[np.float64]) -> float:

@@ -15,13 +15,14 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from ooc_train.core.sums import Sums
 from ooc_train.errors import Diverged
 from ooc_train.models.linear import LinearProblem
-from ooc_train.models.problem import ModelProblem
+from ooc_train.models.problem import ModelProblem, UpdatesOfProblem
 from ooc_train.runs.events import Stepped
 from ooc_train.solvers.base import State
 from ooc_train.solvers.base import start as begin
-from ooc_train.solvers.divergence import LOWER, after_divergence, raise_if_diverged
+from ooc_train.solvers.divergence import LOWER, after_divergence
 from ooc_train.stream.executors import LocalExecutor
 from ooc_train.stream.partial_pass import PartialPass
 from ooc_train.stream.pass_config import PassConfig
@@ -40,6 +41,13 @@ _SECONDS = 0.5
 
 _FIRST_BYTES, _MOST_ROWS = 2**26, 2**26
 """Bytes of the rows of the first call, while the speed is unknown, and most rows of a call."""
+
+
+_NO_RATE = 1e-200
+"""A learning rate that changes no parameter; schedules refuse zero."""
+
+_WORSE = 1.25
+"""A window's loss by updates is so many times that without them at most, if the rate is right."""
 
 
 class Follower:
@@ -109,7 +117,7 @@ class Follower:
         stream, seed = self._stream(self.task.inputs.source), self.task.settings.seed
         state = begin(self._solver, self.problem, stream, self.problem.initial(seed))
         memory = {name: value for name, value in state.memory.items() if name != "starts"}
-        memory |= {"first eta0": memory["eta0"], "updates before": 0}
+        memory |= {"first eta0": memory["eta0"], "updates before": 0, "lowered at": -1}
         self.record.learning_rate = state.rate
         return replace(state, memory=memory, note="")
 
@@ -151,17 +159,20 @@ class Follower:
         Raises
         ------
         Diverged
-            If the loss or a parameter is not finite, and the rate may not be lowered further.
+            If the loss or a parameter is not finite, or the loss far above that without learning,
+            and the rate may not be lowered further.
         """
         first, end = self.record.rows, self._end(stop)
         several, started = end - first > self.window, perf_counter()
         try:
             problem = self._problem_at(first)
             after, steps, windows = self._scan(problem, self.state, source, first, end)
-            limits = {"lowest": self.record.lowest, "eta0": self.state.memory["eta0"]}
-            for loss, weight in windows[windows[:, 1] > 0]:
-                raise_if_diverged(loss / weight, limits)
-                limits["lowest"] = min(limits["lowest"], loss / weight)
+            suspicious = self.record.has_jumped(windows) or self._was_lowered
+            if suspicious and several:
+                self._careful_until = end
+                return
+            if suspicious and len(windows):
+                self._require_gain(problem, source, windows[0], end)
             if self._replays(end):
                 after = self._replayed(problem, after, source, end)
         except Diverged as error:
@@ -199,15 +210,9 @@ class Follower:
         Of each window: its stop row, the updates of the state then, and the rate of the last; and
         in an array its loss and weight, as sums over its rows.
         """
-        rows = source.first_rows(stop)
-        request: Any = self._solver.ask(problem, rows, state)
-        scan = WindowedUpdates(request.scan, first, self.window, self.step)
-        replica = scan.started(state.memory["replicas"][0], stop)
-        begun = PartialPass(first // rows.partition_rows, 0, states=(replica,))
-        stream = self._stream(rows)
-        (replica,) = stream.scan(scan, [replica], seed=None, epoch=0, shuffle_chunks=1, begun=begun)
-        self.timings += stream.timings
-        own, windows, model = scan.ended(replica)
+        request: Any = self._solver.ask(problem, source, state)
+        (replica,) = state.memory["replicas"]
+        own, windows, model = self._scanned(request.scan, replica, source, first, stop)
         if not (np.isfinite(own["theta"]).all() and np.isfinite(model).all()):
             raise Diverged("a parameter is not finite; use a smaller learning rate")
 
@@ -223,6 +228,43 @@ class Follower:
         memory = {**state.memory, "replicas": (own,)}
         after = replace(state, params=model, rate=rate(updates), memory=memory)
         return after, steps, windows
+
+    def _scanned(
+        self, updates: UpdatesOfProblem, replica: Sums, source: StoreSource, first: int, stop: int
+    ) -> tuple[Sums, NDArray[np.float64], NDArray[np.float64]]:
+        """Return the state of updates after the rows, the sums of windows, and the model."""
+        rows = source.first_rows(stop)
+        scan = WindowedUpdates(updates, first, self.window, self.step)
+        replica = scan.started(replica, stop)
+        begun = PartialPass(first // rows.partition_rows, 0, states=(replica,))
+        stream = self._stream(rows)
+        (replica,) = stream.scan(scan, [replica], seed=None, epoch=0, shuffle_chunks=1, begun=begun)
+        self.timings += stream.timings
+        return scan.ended(replica)
+
+    @property
+    def _was_lowered(self) -> bool:
+        """Whether the learning rate was lowered for the window under way."""
+        return int(self.base.memory["lowered at"]) == self.record.rows // self.window
+
+    def _require_gain(
+        self, problem: ModelProblem, source: StoreSource, sums: NDArray[np.float64], end: int
+    ) -> None:
+        """Raise `Diverged` if the model of a window's begin, kept as it was, had far less loss.
+
+        Else the rows are to blame, not the learning rate.
+        """
+        memory = {**self.base.memory, "eta0": _NO_RATE}
+        request: Any = self._solver.ask(problem, source, replace(self.base, memory=memory))
+        replica, first = request.scan.start(self.base.params), end - self.window
+        _, windows, _ = self._scanned(request.scan, replica, source, first, end)
+        loss, kept = sums[0] / sums[1], windows[0, 0] / windows[0, 1]
+        if not loss <= _WORSE * kept:
+            raise Diverged(
+                f"the loss of the rows {first:,} to {end:,} is {loss:.4g}, and {kept:.4g} without "
+                f"learning from them: the learning rate of {self.base.memory['eta0']:.3g} is too "
+                'large; use learning_rate="auto" or a smaller one'
+            )
 
     def _accept(
         self,
@@ -288,7 +330,8 @@ class Follower:
         row, before = self.record.rows // self.window * self.window, self.base
         after = after_divergence(self._solver, self.problem, self._stream(source), before, error)
         memory, eta0 = dict(after.memory), before.memory["eta0"]
-        memory["updates before"] = before.memory["updates before"]
+        memory |= {"updates before": before.memory["updates before"]}
+        memory["lowered at"] = row // self.window
         self.state = self.base = replace(after, note="", memory=memory)
         self.record.rows = row
         note = (
