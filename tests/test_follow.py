@@ -232,7 +232,7 @@ def test_rows_that_jump_are_no_divergence(tmp_path):
     assert not any("too large" in note for note in found.report.notes)
     losses: Any = [step.progressive_loss for step in found.report.history]
     assert losses[4] < 1 < 1e6 < losses[5]
-    assert losses[-1] < 0.01 * losses[5]
+    assert losses[-1] < 0.5 * losses[5]
 
 
 def test_only_new_rows_are_read(tmp_path):
