@@ -399,3 +399,7 @@ def test_the_command_tells_the_budget(tmp_path):
     assert done.exit_code == 0, done.output
     assert "privacy: epsilon " in done.stdout
     assert "loss withheld" in done.stdout
+    done = CliRunner().invoke(cli.app, ["info", str(tmp_path / "run")])
+    assert "withheld" in done.stdout
+    done = CliRunner().invoke(cli.app, ["train", "--help"])
+    assert "private." in done.stdout

@@ -8,7 +8,7 @@ from ooc_train.cli.printing import aligned, count, one_line
 from ooc_train.core.output_kinds import RUN
 from ooc_train.core.schema import flag, list_of, or_none, record, texts
 from ooc_train.core.schema import text as is_text
-from ooc_train.core.text import few, pixel_name
+from ooc_train.core.text import few, losses, pixel_name
 from ooc_train.core.units import approximate_bytes, approximate_duration
 
 if TYPE_CHECKING:
@@ -189,7 +189,7 @@ def run_text(path: str, fitted: "Fitted") -> str:
         ("classes", one_line(few(fitted.classes)) or "none"),
         ("rows", f"{report.n_rows:,} training rows"),
         ("passes", f"{report.passes:.4g}, {count(report.updates, 'update')}"),
-        (Outputs.of(fitted).loss_name, f"{report.loss:.6g}{met}"),
+        (Outputs.of(fitted).loss_name, f"{losses(report.loss, None)}{met}"),
         ("seconds", approximate_duration(report.seconds)),
         ("memory", str(report.memory)),
     ]

@@ -97,6 +97,11 @@ class SolverSetting(Part):
             return PRIVATE.parse(text)
         return super()._parsed(name, text)
 
+    @property
+    def metavar(self) -> str:
+        """The placeholder for the value in an option's help."""
+        return "|".join([super().metavar, *PRIVATE])
+
     def to_json(self, value: Any) -> Any:
         """Convert a value to one that JSON can hold: name and settings."""
         if isinstance(value, DifferentiallyPrivate):
