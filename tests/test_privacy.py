@@ -228,6 +228,18 @@ def test_epsilon_is_that_of_published_runs(noise, epochs, published):
     assert found["epsilon"] < published
 
 
+def test_the_accountant_is_quiet_and_knows_batches_of_all_rows(caplog):
+    found = privacy_budget(DifferentiallyPrivate(1.0, 1.0), 2000, 0.1, 71)
+    assert found["epsilon"] > 1.0
+    assert not caplog.records
+    # Without sampling it is the Gaussian mechanism, of the Renyi divergence a / (2 sigma^2).
+    found = privacy_budget(DifferentiallyPrivate(4.0, 1.0, delta=1e-5), 2000, 1.0, 3)
+    orders = np.linspace(1.01, 100.0, 100_000)
+    divergences = 3 * orders / (2 * 4.0**2)
+    due = divergences + np.log1p(-1 / orders) - np.log(1e-5 * orders) / (orders - 1)
+    assert found["epsilon"] == pytest.approx(due.min(), rel=0.01)
+
+
 def test_the_budget_is_of_the_groups_that_batches_are_sampled_from(tmp_path):
     X, y = data(1000)
     store = write_store(tmp_path / "s.zarr", X, y.astype(float), chunk_rows=100)
