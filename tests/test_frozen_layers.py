@@ -60,3 +60,50 @@ def test_all_layers_cannot_be_frozen():
             MLPClassifier((8,), frozen_layers=frozen).fit(DIGITS, CLASSES)
     with pytest.raises(ValueError, match="frozen_layers=-1"):
         MLPClassifier((8,), frozen_layers=-1).fit(DIGITS, CLASSES)
+
+
+def parity(y):
+    return y % 2
+
+
+@pytest.mark.parametrize("standardize", [False, True])
+def test_a_network_for_other_classes_begins_with_the_hidden_layers(standardize):
+    model = replace(MODEL, standardize=standardize)
+    settings = Training(batch_size=32, max_iter=6, tol=0.0, random_state=0)
+    first, _ = train(model, DIGITS, settings, y=CLASSES)
+    frozen = replace(model, frozen_layers=2)
+    found, report = train(frozen, DIGITS, settings, y=parity(CLASSES), start=first)
+    was: Any = first.predictor
+    now: Any = found.predictor
+    assert now.layers.sizes == (64, 9, 7, 1)
+    assert found.classes == (0, 1)
+    for i in range(2):
+        pairs = was.layers.views(was.params)[i], now.layers.views(now.params)[i]
+        for one, other in zip(*pairs, strict=True):
+            np.testing.assert_allclose(one, other, rtol=1e-12)
+    assert any("hidden layers begin as those of the model to start from" in n for n in report.notes)
+
+
+def test_as_many_other_classes_are_other_outputs_too():
+    settings = Training(batch_size=32, max_iter=2, tol=0.0, random_state=0)
+    first, _ = train(MODEL, DIGITS, settings, y=CLASSES)
+    _, report = train(MODEL, DIGITS, settings, y=CLASSES + 100, start=first)
+    assert any("output layer begins at random" in note for note in report.notes)
+    _, same = train(MODEL, DIGITS, settings, y=CLASSES, start=first)
+    assert not any("output layer begins at random" in note for note in same.notes)
+
+
+def test_a_warm_start_keeps_its_classes():
+    made = MLPClassifier((8,), max_iter=2, warm_start=True).fit(DIGITS, CLASSES)
+    with pytest.raises(
+        ValueError, match=r"goes on with the classes \[0, 1, .*set warm_start=False"
+    ):
+        made.fit(DIGITS, parity(CLASSES))
+
+
+def test_without_hidden_layers_in_common_nothing_is_taken():
+    settings = Training(batch_size=32, max_iter=2, tol=0.0, random_state=0)
+    first, _ = train(MODEL, DIGITS, settings, y=CLASSES)
+    other = replace(MODEL, hidden_layer_sizes=(9, 8))
+    with pytest.raises(ValueError, match="start afresh"):
+        train(other, DIGITS, settings, y=parity(CLASSES), start=first)

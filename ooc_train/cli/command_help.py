@@ -31,7 +31,7 @@ EXAMPLES: Mapping[str, tuple[str, ...]] = {
         "ooc-train train flights.zarr --out late.run --memory-ceiling 1GiB",
         "ooc-train train flights.zarr --out late.run --batch-size 256 --checkpoint-every 10min",
         "ooc-train train --resume late.run --max-iter 20",
-        "ooc-train train --config late.run/config.toml --C 10 --out other.run",
+        "ooc-train train --config late.run/config.toml --max-iter 50 --out other.run",
     ),
     "calibrate": ("ooc-train calibrate late.run validation.zarr --out calibrated.run",),
     "evaluate": ("ooc-train evaluate late.run flights.test.zarr",),

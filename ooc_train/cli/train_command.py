@@ -83,6 +83,14 @@ def train(
         str | None,
         typer.Option(metavar="FILE", help="Draw memory over time: .png, .svg or .pdf."),
     ] = None,
+    start: Annotated[
+        str | None,
+        typer.Option(
+            metavar="RUN",
+            help="Begin from the parameters of a saved run; of a network for other classes, from "
+            "its hidden layers.",
+        ),
+    ] = None,
     overwrite: Overwrite = False,
     verbose: Annotated[
         bool, typer.Option("--verbose", help="Print the notes of the solver too.")
@@ -156,6 +164,7 @@ def train(
                 callbacks=(print_plan, bar, interrupts),
                 client=client,
                 memory_ceiling=resources.ceiling,
+                start=start,
                 checkpoint=checkpoint,
             )
             interrupts.conclude(report)

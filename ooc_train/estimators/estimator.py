@@ -99,6 +99,11 @@ class Estimator(ValidatingEstimator):
         model, training = self._settings(validation)
         start = self._fitted() if warm and hasattr(self, "report_") else None
         data = self._validated(*rows, first=True)
+        if start is not None and start.classes != data.inputs.classes:
+            raise ValueError(
+                f"warm_start=True goes on with the classes {list(start.classes)}, and y has "
+                f"{list(data.inputs.classes)}; set warm_start=False to start afresh"
+            )
         max_iter = training.max_iter or model.default_max_iter
         attributes = partial(self._attributes, flat=data.flat, labels=data.labels)
         with following(self, rows, max_iter, attributes) as callbacks:

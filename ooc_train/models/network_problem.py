@@ -286,6 +286,20 @@ class NetworkProblem(BlockProblem):
                 "afresh"
             )
 
+    def with_new_outputs(self, predictor: Predictor, seed: int) -> NetworkPredictor | None:
+        """Return a predictor with the hidden layers of `predictor` and a random output layer.
+
+        None if its hidden layers are not those of the problem, or if there are none.
+        """
+        if not isinstance(predictor, NetworkPredictor) or len(self.layers.sizes) == 2:
+            return None
+        theirs = replace(predictor.layers, sizes=(*predictor.layers.sizes[:-1], self.n_outputs))
+        if theirs != self.layers:
+            return None
+        params, hidden = self.initial(seed), int(self.layers.ends[-3])
+        params[:hidden] = predictor.params[:hidden]
+        return NetworkPredictor(self.layers, params)
+
     def params_of(self, predictor: NetworkPredictor) -> Array:
         """Convert a predictor in the data's units to `params`, which are for scaled columns."""
         params = predictor.params.copy()

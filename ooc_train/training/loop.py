@@ -12,6 +12,7 @@ from ooc_train.core.output_kinds import RUN, require_output
 from ooc_train.core.threads import one_blas_thread
 from ooc_train.memory.ceiling import Ceiling
 from ooc_train.models.model import Model
+from ooc_train.models.network_problem import NetworkProblem
 from ooc_train.monitoring.driver import TrainingPage
 from ooc_train.monitoring.interrupts import Interrupts
 from ooc_train.runs.events import Callback, Ended
@@ -79,7 +80,8 @@ def train(
     start : Fitted, estimator, str, path or None
         Parameters to begin from: `Fitted`, a fitted estimator or the path of a saved run. None for
         zero. Columns are matched by name if both sides have names, otherwise by position; so are
-        the columns of `validation`.
+        the columns of `validation`. Of a perceptron for other classes or outputs, the hidden layers
+        are taken; its output layer begins at random, which a note tells.
     checkpoint : Checkpoint, str, path or None
         Where the state of the run is kept every ten minutes and at the end, so that a run that was
         ended or killed goes on: ``Checkpoint("a.checkpoint", every="5min", resume=True)``. A path
@@ -144,7 +146,9 @@ def train(
             "the start out"
         )
     if start is not None:
-        start = task.start_from(as_fitted(start))
+        start, note = _begun_from(task, as_fitted(start))
+        inputs = replace(task.inputs, notes=(*task.inputs.notes, *note))
+        task = replace(task, inputs=inputs)
     snapshot = None if checkpoints is None else checkpoints.snapshot(task)
     started = perf_counter()
     job = Job(task.inputs.source, client=client, memory_ceiling=memory_ceiling)
@@ -167,3 +171,22 @@ def train(
         run.emit(Ended(report.converged, report.seconds, report.memory))
         interrupts.conclude(report)
     return fitted, report
+
+
+def _begun_from(task: Task, start: Fitted) -> tuple[Fitted, tuple[str, ...]]:
+    """Return the parameters to begin from, and notes on them.
+
+    A network for other classes, or another number of outputs, gives its hidden layers.
+    """
+    problem, classes = task.problem, task.inputs.classes
+    outputs_differ = start.predictor.n_outputs != problem.n_outputs or start.classes != classes
+    predictor = None
+    if outputs_differ and isinstance(problem, NetworkProblem):
+        predictor = problem.with_new_outputs(start.predictor, task.settings.seed)
+    if predictor is None:
+        return task.start_from(start), ()
+    note = (
+        "the hidden layers begin as those of the model to start from; the output layer begins at "
+        "random, as classes or outputs are others"
+    )
+    return task.start_from(replace(start, predictor=predictor, classes=classes)), (note,)
