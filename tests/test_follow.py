@@ -21,6 +21,7 @@ from ooc_train import (
     MLPClassifierModel,
     NonFiniteData,
     OutputExists,
+    PoissonModel,
     SGDRegressorModel,
     Stepped,
     Stop,
@@ -377,3 +378,37 @@ def test_killed_followers_go_on_to_the_same_bits(tmp_path):
     assert_array_equal(found.coef, due.fitted.coef)
     assert found.report["n_rows"] == due.rows
     assert sorted(os.listdir(tmp_path)) == ["a.zarr", "run", "run.checkpoint"]
+
+
+def test_an_end_before_the_first_batch_is_saved_too(tmp_path):
+    store, out = written(tmp_path / "a.zarr", 300), tmp_path / "run"
+
+    def stop(event):
+        raise Stop
+
+    found = follow(LogisticModel(), store, SGD, SMALL, out=out, callbacks=(stop,))
+    assert (found.rows, found.report.ended) == (0, "a callback stopped it")
+    assert np.isnan(found.progressive_loss)
+    assert not load_fitted(out).coef.any()
+    found = follow(LogisticModel(), store, SGD, SMALL, out=out, idle=0)
+    require_same(follow(LogisticModel(), store, SGD, SMALL, idle=0), found)
+    assert "288 rows, 288 of them new" in repr(found)
+    assert "progressive loss" in found._repr_html_()
+
+
+def test_a_second_follower_for_the_same_place_is_refused(tmp_path):
+    store, out = written(tmp_path / "a.zarr", 300), tmp_path / "run"
+
+    def second(event):
+        if isinstance(event, Stepped) and event.n_iter == 1:
+            with pytest.raises(OutputExists, match="another process"):
+                follow(LogisticModel(), store, SGD, SMALL, out=out, idle=0)
+
+    assert follow(LogisticModel(), store, SGD, SMALL, out=out, idle=0, callbacks=(second,)).rows
+
+
+def test_a_loss_with_a_log_link_begins_at_the_mean_of_the_first_rows(tmp_path):
+    y, model, how = np.exp(0.1 * NOISY), PoissonModel(), replace(SGD, random_state=5)
+    due = follow(model, written(tmp_path / "due.zarr", y=y), how, SMALL, idle=0)
+    store, feed = written(tmp_path / "a.zarr", 250, y), blocks(250, drawn(3, 90), y)
+    require_same(due, follow(model, store, how, SMALL, rows=feed))

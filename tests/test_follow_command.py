@@ -90,6 +90,8 @@ def test_the_same_command_goes_on_with_rows_that_were_appended(tmp_path):
     assert load_fitted(out).recipe is not None
     found = run(store, "--out", out, "--replay", "0.5", "--idle", "0")
     assert (found.exit_code, "is a checkpoint of another run: replay" in found.output) == (1, True)
+    found = CliRunner().invoke(cli.app, ["train", "--resume", str(out)])
+    assert (found.exit_code, "call of `ooc-train follow` goes on" in found.output) == (1, True)
 
 
 def test_a_rate_of_batches_that_a_stream_has_not_is_refused(tmp_path):

@@ -144,7 +144,8 @@ class Stepped:
     validation_metric : float or None
         The metric of the validation rows that early stopping watches; None if it is the loss.
     progressive_loss : float or None
-        Of updates: mean loss of each row just before its own update, over the last epoch.
+        Of updates: mean loss of each row just before its own update, over the last epoch. When a
+        store is followed, over a window; `loss` is then the decayed mean of windows so far.
     learning_rate : float or None
         Learning rate of the last update; None without updates.
     batch_size : int or None

@@ -44,8 +44,8 @@ def kept_run(path: str) -> KeptRun:
     Raises
     ------
     InvalidRun
-        If there is none, it is damaged, or it can go on in Python alone: its rows are no store that
-        can be opened by names, or its model is one of the user's.
+        If there is none, it is damaged, `follow` wrote it, or it can go on in Python alone: its
+        rows are no store that can be opened by names, or its model is one of the user's.
     """
     found = last_values(path)
     if found is None:
@@ -55,6 +55,11 @@ def kept_run(path: str) -> KeptRun:
         )
     place, values = found
     run, about = values["run"], values["about"]
+    if "following" in about:
+        raise InvalidRun(
+            f"{path} is the checkpoint of a model that follows a store; the same call of "
+            "`ooc-train follow` goes on with it"
+        )
     try:
         settings, opened = dict(about["model"]), dict(about["data"]["arrays"])
         name = settings.pop("name")
