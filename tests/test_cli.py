@@ -767,9 +767,9 @@ def test_one_writes_predictions_at_a_time_and_remains_are_cleared(
 def test_a_run_that_appears_meanwhile_costs_no_model(made, scheduler, tmp_path, monkeypatch):
     out, real = tmp_path / "a.run", Fitted.save_as
 
-    def late(fitted, output):
+    def late(fitted, *given):
         shutil.copytree(made, out)
-        return real(fitted, output)
+        return real(fitted, *given)
 
     monkeypatch.setattr(Fitted, "save_as", late)
     result = here("train", made, "--out", out, "--scheduler", scheduler, "--json")
