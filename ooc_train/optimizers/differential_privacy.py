@@ -30,6 +30,16 @@ class DifferentiallyPrivate:
     delta : float
         The budget is the epsilon at this delta, which has to be below one over the number of rows;
         0 is one over ten times that number.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from ooc_train import DifferentiallyPrivate, LogisticRegression
+    >>> X = np.random.default_rng(0).normal(size=(2_000, 3))
+    >>> private = DifferentiallyPrivate(noise_multiplier=1.0, max_grad_norm=1.0)
+    >>> model = LogisticRegression(solver=private, batch_size=100, learning_rate=1.0, max_iter=5)
+    >>> model.fit(X, X[:, 0] > 0).report_.privacy_text
+    'epsilon 3.587 at delta 5e-05'
     """
 
     noise_multiplier: float
