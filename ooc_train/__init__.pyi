@@ -135,6 +135,7 @@ from .store.writing.appender import StoreAppender as StoreAppender
 from .store.writing.writer import StoreWriter as StoreWriter
 from .stream.batching.batch_iterable import batches as batches
 from .stream.plan import Plan as Plan
+from .tables.cell_formats import CellFormats as CellFormats
 from .tables.recipe import Recipe as Recipe
 from .training.checkpoints import Checkpoint as Checkpoint
 from .training.follow import follow as follow

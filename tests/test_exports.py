@@ -16,6 +16,7 @@ EXPORTED: list[str] = [
     "Callback",
     "Ceiling",
     "CeilingExceeded",
+    "CellFormats",
     "Checkpoint",
     "ClassMetrics",
     "ClusterError",

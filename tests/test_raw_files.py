@@ -322,7 +322,7 @@ def test_a_recipe_that_was_spoilt_is_found(buyers, tmp_path):
     recipe = json.loads((spoilt / "recipe.json").read_text())
     pq.write_table(table, tmp_path / "new.parquet")
     for change, message in (
-        ({"format_version": 99}, "reads up to 1; update ooc_train"),
+        ({"format_version": 99}, "reads up to 2; update ooc_train"),
         ({"columns": recipe["columns"][:-1]}, "its recipe lacks 'member', which the model has"),
         ({"columns": 7}, "recipe is damaged"),
     ):

@@ -142,7 +142,7 @@ def put(value, *path):
     ("changed", "message"),
     [
         (put("other", "format"), "damaged: format is 'other', which is no 'ooc_train.recipe'"),
-        (put(2, "format_version"), "format version 2, this package reads up to 1; update"),
+        (put(3, "format_version"), "format version 3, this package reads up to 2; update"),
         (put("1", "format_version"), "damaged"),
         (put(None, "columns"), "damaged"),
         (put([], "columns"), "columns has 0 items, and at least 1"),

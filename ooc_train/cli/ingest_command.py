@@ -9,6 +9,7 @@ import typer
 
 from ooc_train.cli.command import command
 from ooc_train.cli.describe import describe_store
+from ooc_train.cli.format_options import FormatOptions
 from ooc_train.cli.image_options import (
     ImageOptions,
     ingest_labelled_images,
@@ -126,6 +127,7 @@ def ingest(
         option(of=_STORE, help="Of the chunks; auto: lz4 if a sample shrinks by a factor of 1.3."),
     ] = "auto",
     csv: CsvOptions,
+    cells: FormatOptions,
     images: ImageOptions,
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Show the encoding of each column, and write nothing.")
@@ -166,7 +168,10 @@ def ingest(
             "say": bar.say,
         }
         if are_images(paths):
-            of_tables = options_of_tables(roles, csv) | {"--like": like, "--dry-run": dry_run}
+            of_tables = options_of_tables(roles | asdict(cells), csv) | {
+                "--like": like,
+                "--dry-run": dry_run,
+            }
             require_unused(of_tables, "images have no columns")
             ingest_labelled_images(paths, out, images, storage, output)
             return
@@ -174,6 +179,7 @@ def ingest(
             {f"--{name}": value for name, value in asdict(images).items()},
             "these files hold no images",
         )
+        roles["formats"] = cells.formats()
         from ooc_train.store.jobs.ingest import ingest as write
         from ooc_train.store.jobs.ingest_preview import preview
         from ooc_train.tables.roles import Roles

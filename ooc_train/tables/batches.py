@@ -4,7 +4,7 @@ Each batch has its place, so that errors name the file and the row. Arrow neithe
 prefetches. Memory holds blocks of text, or the pages of a row group, and the batches made of them.
 """
 
-from collections.abc import Callable, Generator, Mapping
+from collections.abc import Callable, Generator, Iterable, Mapping
 from contextlib import closing
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -178,6 +178,11 @@ class Tables:
         held = parquet.reader_bytes(self.paths)
         # One batch is encoded while another is read.
         return ReadingMemory(held.pages, columns + held.metadata, row, most, least, 2)
+
+    def first_rows(self, names: Iterable[str]) -> pa.RecordBatch | WideBatch:
+        """Return columns of the first rows; those of CSV as text."""
+        with closing(self.pieces(dict.fromkeys(names, pa.string()))) as pieces:
+            return next(pieces).batch
 
     def pieces(
         self, columns: Mapping[str, pa.DataType], rows: int | None = None

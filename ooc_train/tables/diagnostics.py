@@ -91,15 +91,18 @@ def is_number(text: str) -> bool:
     return True
 
 
-def too_many_classes(name: str, values: Sequence[str], n_rows: int) -> InvalidTable:
-    """Return the error for a target of text with too many values for undeclared labels."""
+def too_many_classes(name: str, values: Sequence[str], n_rows: int, hint: str = "") -> InvalidTable:
+    """Return the error for a target of text with too many values for undeclared labels.
+
+    `hint` says how the values may be read.
+    """
     texts = [text for text in values if not is_number(text)]
     found = f"the target {name!r} holds text, with {len(values):,} values in {n_rows:,} rows"
     if 0 < len(texts) < len(values) / 2:
         found += f", numbers but for {len(texts):,}"
     return InvalidTable(
-        f"{found} (such as {listed(texts or values, 3)}), too many for classes: correct the text "
-        "that should be numbers, choose another --target, or declare its values as labels "
+        f"{found} (such as {listed(texts or values, 3)}), too many for classes{hint}: correct the "
+        "text that should be numbers, choose another --target, or declare its values as labels "
         "(--task classification)"
     )
 

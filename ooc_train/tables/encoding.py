@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from ooc_train.core.text import brief, listed
 from ooc_train.errors import InvalidTable
 from ooc_train.tables.batches import Piece
+from ooc_train.tables.cell_formats import PLAIN, CellFormats
 from ooc_train.tables.features import (
     FIELDS,
     Column,
@@ -55,6 +56,8 @@ class Encoder:
         The labels of a target with classes.
     strict : bool
         Whether a number that `dtype` would round too far raises `Rounded`.
+    formats : CellFormats
+        How text is written.
 
     Attributes
     ----------
@@ -77,6 +80,7 @@ class Encoder:
         sample_weight: str | None = None,
         id_column: str | None = None,
         strict: bool = False,
+        formats: CellFormats = PLAIN,
     ) -> None:
         self.vocabularies = vocabularies
         self.labels = labels
@@ -88,6 +92,7 @@ class Encoder:
         self._target = target
         self._weight = sample_weight
         self._id = id_column
+        self._converters = formats.converters(columns, target, sample_weight)
         plain = [column.name for column in columns if column.kind == "number"]
         self._number_slots = {
             column.name: (i, is_whole(column.type))
@@ -121,7 +126,13 @@ class Encoder:
             types[self._weight] = pa.float64()
         if self._id is not None:
             types[self._id] = pa.int64()
-        return types
+        return types | dict.fromkeys(self._converters, pa.string())
+
+    def _column(self, piece: Piece, name: str) -> pa.Array:
+        """Return the values of a column; text in formats of people becomes numbers or dates."""
+        array = piece.batch.column(name)
+        convert = self._converters.get(name)
+        return array if convert is None else convert(array)
 
     def encode(self, piece: Piece) -> Records:
         """Return the records of a piece, without dropped rows.
@@ -137,12 +148,12 @@ class Encoder:
             if isinstance(batch, WideBatch):
                 self._store_groups(piece, batch, fields)
             else:
-                self._store_columns(piece, batch, fields[FIELDS["number"]])
+                self._store_columns(piece, fields[FIELDS["number"]])
             for column, field, i in self._slots:
                 if column.kind == "number":
                     continue
                 with _located(piece, column.name):
-                    array = batch.column(column.name)
+                    array = self._column(piece, column.name)
                     if column.kind == "category":
                         fields[field][:, i] = self._codes(column, array, kept)
                     else:
@@ -166,8 +177,8 @@ class Encoder:
             if group.type not in (pa.float64(), pa.int64(), pa.bool_()):
                 for columns, indices, _ in chosen:
                     for column, slot in zip(columns, indices, strict=True):
-                        with _located(piece, group.names[column]):
-                            values = numbers(batch.column(group.names[column]))[:, np.newaxis]
+                        with _located(piece, name := group.names[column]):
+                            values = numbers(self._column(piece, name))[:, np.newaxis]
                             self._store(values, out, slice(slot, slot + 1), whole=False)
                 continue
             values = numbers(array).reshape(batch.num_rows, -1)
@@ -201,10 +212,8 @@ class Encoder:
             ]
         return self._number_columns[group]
 
-    def _store_columns(
-        self, piece: Piece, batch: pa.RecordBatch, out: NDArray[np.floating]
-    ) -> None:
-        """Copy the number columns of a batch to `out`, up to 256 of one type together."""
+    def _store_columns(self, piece: Piece, out: NDArray[np.floating]) -> None:
+        """Copy the number columns of a piece to `out`, up to 256 of one type together."""
         found: list[NDArray[Any]] = []
         first, whole = 0, False
 
@@ -217,7 +226,7 @@ class Encoder:
 
         for name, (slot, is_whole_now) in self._number_slots.items():
             with _located(piece, name):
-                values = numbers(batch.column(name))
+                values = numbers(self._column(piece, name))
             if found and (
                 values.dtype != found[0].dtype
                 or is_whole_now != whole
@@ -256,7 +265,7 @@ class Encoder:
             with _located(piece, column.name):
                 suspected = fields[field][:, i]
                 self._handle_missing(np.isnan(suspected), kept)
-                _require_finite(piece.batch.column(column.name), suspected)
+                _require_finite(self._column(piece, column.name), suspected)
 
     def _codes(self, column: Column, array: pa.Array, kept: NDArray[np.bool_]) -> NDArray[np.int32]:
         codes = self.vocabularies[column.name].codes(array)
@@ -285,10 +294,9 @@ class Encoder:
 
     def _store_outcomes(self, piece: Piece, records: Records, kept: NDArray[np.bool_]) -> None:
         """Store y, weights and ids, of which no row may lack any."""
-        batch = piece.batch
         if self._target is not None:
             with _located(piece, self._target.name):
-                array = batch.column(self._target.name)
+                array = self._column(piece, self._target.name)
                 if self.labels is None:
                     values = numbers(array)
                     self.outcomes.observe(values[:, np.newaxis], whole=is_whole(self._target.type))
@@ -314,7 +322,7 @@ class Encoder:
                 _require_finite(array, records["y"])
         if self._weight is not None:
             with _located(piece, self._weight):
-                weight = numbers(batch.column(self._weight)).astype(np.float64)
+                weight = numbers(self._column(piece, self._weight)).astype(np.float64)
                 fits = (weight >= 0) & (weight < np.inf)
                 if not fits.all():
                     row = int(np.argmin(fits))
@@ -322,7 +330,7 @@ class Encoder:
                 records["weight"] = weight
         if self._id is not None:
             with _located(piece, self._id):
-                records["id"] = integers(batch.column(self._id))
+                records["id"] = integers(self._column(piece, self._id))
 
 
 class _located:  # noqa: N801 # reads as a word of the language: with _located(...)

@@ -46,6 +46,8 @@ class Column:
         The values of a category.
     missing, other : bool
         Whether a category has a feature for missing values, and one for other values.
+    symbol, date_format : str
+        The currency or unit beside a number, and the form of a date, of `CellFormats`; "" is none.
     """
 
     name: str
@@ -56,6 +58,8 @@ class Column:
     values: tuple[str, ...] = ()
     missing: bool = False
     other: bool = False
+    symbol: str = ""
+    date_format: str = ""
 
     @property
     def feature_names(self) -> list[str]:
@@ -94,11 +98,14 @@ class Target:
         The Arrow type in the training data.
     classes : tuple of labels or None
         Class labels in the order of their codes; None if y is the number itself.
+    symbol : str
+        As in a `Column`.
     """
 
     name: str
     type: str
     classes: tuple[Label, ...] | None = None
+    symbol: str = ""
 
     @property
     def read_as(self) -> pa.DataType:

@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 from ooc_train.core.schema import UnfitError
 from ooc_train.errors import InvalidTable
 from ooc_train.tables.batches import Piece
+from ooc_train.tables.cell_formats import PLAIN, CellFormats
 from ooc_train.tables.encoding import Encoder
 from ooc_train.tables.features import (
     FIELDS,
@@ -78,6 +79,8 @@ class Recipe:
         How values of categories without a training row are treated.
     dtype : {"float32", "float64"}
         The dtype of X.
+    formats : CellFormats
+        How numbers, dates, and yes and no are written in text.
     """
 
     columns: tuple[Column, ...]
@@ -87,6 +90,7 @@ class Recipe:
     missing: Missing = "error"
     unseen: Unseen = "error"
     dtype: str = "float32"
+    formats: CellFormats = PLAIN
 
     @cached_property
     def feature_names(self) -> tuple[str, ...]:
@@ -164,6 +168,7 @@ class Recipe:
             labels=None if classes is None else Vocabulary(map(text_of, classes), grows=False),
             sample_weight=self.sample_weight if needs_y else None,
             id_column=self.id_column if needs_id else None,
+            formats=self.formats,
         )
 
     def expand(self, records: Records) -> NDArray[np.floating]:
@@ -226,7 +231,7 @@ class Recipe:
         columns = []
         for column in self.columns:
             held: dict[str, Any] = {"name": column.name, "kind": column.kind, "type": column.type}
-            for key in ("fill", "origin", "values", "missing", "other"):
+            for key in ("fill", "origin", "values", "missing", "other", "symbol", "date_format"):
                 value = getattr(column, key)
                 if value != getattr(blank, key):
                     held[key] = list(value) if isinstance(value, tuple) else value
@@ -235,9 +240,13 @@ class Recipe:
         if self.target is not None:
             target = asdict(self.target)
             target["classes"] = None if self.classes is None else list(self.classes)
+            if not self.target.symbol:
+                del target["symbol"]
+        formats = self.formats.to_json()
         return {
             "format": RECIPE_FORMAT,
-            "format_version": RECIPE_VERSION,
+            # Releases that know no formats refuse a recipe with some, and read any other.
+            "format_version": RECIPE_VERSION if formats else 1,
             "dtype": self.dtype,
             "missing": self.missing,
             "unseen": self.unseen,
@@ -245,7 +254,7 @@ class Recipe:
             "sample_weight": self.sample_weight,
             "id_column": self.id_column,
             "columns": columns,
-        }
+        } | ({"formats": formats} if formats else {})
 
     @classmethod
     def from_json(cls, values: Mapping[str, Any]) -> Self:
@@ -260,7 +269,11 @@ class Recipe:
             require_recipe(values)
         except UnfitError as error:
             raise ValueError(f"the recipe is damaged: {error}") from None
-        settings = {each.name: values[each.name] for each in fields(cls)}
+        settings = {each.name: values[each.name] for each in fields(cls) if each.name in values}
+        try:
+            settings["formats"] = CellFormats(**values.get("formats", {}))
+        except ValueError as error:
+            raise ValueError(f"the recipe is damaged: formats: {error}") from None
         columns = (
             Column(**{**column, "values": tuple(column.get("values", ()))})
             for column in values["columns"]
@@ -269,7 +282,10 @@ class Recipe:
         if target is not None:
             classes = target["classes"]
             target = Target(
-                target["name"], target["type"], None if classes is None else tuple(classes)
+                target["name"],
+                target["type"],
+                None if classes is None else tuple(classes),
+                target.get("symbol", ""),
             )
         return cls(**{**settings, "columns": tuple(columns), "target": target})
 

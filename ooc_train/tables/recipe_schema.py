@@ -5,9 +5,11 @@ from typing import Any, get_args
 
 from ooc_train.core.schema import (
     UnfitError,
+    either,
     flag,
     integer,
     list_of,
+    mapping,
     number,
     one_of,
     or_none,
@@ -17,11 +19,12 @@ from ooc_train.core.schema import (
     text,
     texts,
 )
+from ooc_train.tables.cell_formats import require_date_format
 from ooc_train.tables.features import Column, ColumnKind, Missing, Unseen
 from ooc_train.tables.values import day_of, text_of
 
 RECIPE_FORMAT = "ooc_train.recipe"
-RECIPE_VERSION = 1
+RECIPE_VERSION = 2
 
 
 def _date(value: Any, place: str) -> None:
@@ -41,7 +44,10 @@ _RECIPE = record(
         "missing": one_of(*get_args(Missing)),
         "unseen": one_of(*get_args(Unseen)),
         "target": or_none(
-            record({"name": text, "type": text, "classes": or_none(list_of(scalar, least=2))})
+            record(
+                {"name": text, "type": text, "classes": or_none(list_of(scalar, least=2))},
+                optional={"symbol": text},
+            )
         ),
         "sample_weight": or_none(text),
         "id_column": or_none(text),
@@ -54,12 +60,29 @@ _RECIPE = record(
                     "values": texts(),
                     "missing": flag,
                     "other": flag,
+                    "symbol": text,
+                    "date_format": text,
                 },
                 others=False,
             ),
             least=1,
         ),
-    }
+    },
+    optional={
+        "formats": record(
+            {},
+            optional={
+                "decimal": text,
+                "thousands": text,
+                "symbols": texts(),
+                "na": texts(),
+                "true": texts(),
+                "false": texts(),
+                "date_format": either(text, mapping),
+            },
+            others=False,
+        )
+    },
 )
 
 
@@ -78,6 +101,8 @@ def require_recipe(values: Mapping[str, Any]) -> None:
         _require_distinct(column.get("values", ()), f"columns[{i}].values")
         if column["kind"] == "category" and not Column(**column).feature_names:
             raise UnfitError(f"columns[{i}] is a category without values")
+        if column.get("date_format"):
+            require_date_format(column["date_format"])
     target = values["target"] or {"name": None, "classes": None}
     _require_distinct([*map(text_of, target["classes"] or ())], "target.classes")
     single = {"target": target["name"]}

@@ -1,7 +1,7 @@
 """Roles of the columns of raw files, decided after the first block is read."""
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from difflib import get_close_matches
 from typing import Literal
 
@@ -9,12 +9,16 @@ import pyarrow as pa
 
 from ooc_train.core.text import listed
 from ooc_train.errors import InvalidTable
+from ooc_train.tables.arrow import from_texts
 from ooc_train.tables.batches import Tables
+from ooc_train.tables.cell_formats import PLAIN, CellFormats
 from ooc_train.tables.diagnostics import too_many_classes
 from ooc_train.tables.features import Column, ColumnKind, Missing, Target, Unseen
+from ooc_train.tables.format_guesses import guess
 from ooc_train.tables.recipe import Recipe
 from ooc_train.tables.row_index import index_columns
 from ooc_train.tables.undeclared import first_texts, undeclared_columns
+from ooc_train.tables.values import WrongValueError
 
 Task = Literal["auto", "classification", "regression"]
 
@@ -46,6 +50,8 @@ class Roles:
         Values of categories with fewer training rows count as unseen.
     dtype : {"auto", "float32", "float64"}
         The dtype of X; auto: float32, unless different numbers would become equal.
+    formats : CellFormats
+        How numbers, dates, and yes and no are written in text.
     """
 
     target: str | None = None
@@ -59,6 +65,7 @@ class Roles:
     unseen: Unseen = "error"
     min_count: int = 1
     dtype: str = "auto"
+    formats: CellFormats = PLAIN
 
     def __post_init__(self) -> None:
         allowed = {
@@ -121,11 +128,14 @@ class Roles:
             raise InvalidTable(f"{tables.paths[0]} has no column left to make features of")
         categorical = {*self.categorical, *tables.declared}
         wrong: dict[str, list[str]] = {"text": [], "other": []}
+        formatted = self._formatted(tables, [name for name in used if name not in categorical])
         columns = []
         for name in used:
             kind = tables.kind(name)
             if name in categorical and kind != "other":
                 columns.append(Column(name, "category", self._category_type(tables, name)))
+            elif name in formatted:
+                columns.append(formatted[name])
             elif kind in wrong:
                 wrong[kind].append(name)
             else:
@@ -141,7 +151,39 @@ class Roles:
             self.missing,
             self.unseen,
             dtype or ("float32" if self.dtype == "auto" else self.dtype),
+            self.formats,
         )
+
+    def _formatted(self, tables: Tables, names: Sequence[str]) -> dict[str, Column]:
+        """Return the columns whose first rows are in the formats of the user."""
+        if self.formats == PLAIN:
+            return {}
+        dates = self.formats.date_formats
+        if absent := sorted(dates.keys() - {"", *names}):
+            raise InvalidTable(
+                f"date_format names {listed(absent)}, which becomes no number or date; "
+                f"the columns that do are {listed(names)}"
+            )
+        tried = [name for name in names if tables.kind(name) == "text" or name in dates]
+        found = {}
+        rows = tables.first_rows(tried or names)
+        for name in tried:
+            cells = rows.column(name)
+            column = self.formats.column(name, cells)
+            if name in dates and (column is None or column.kind != "date"):
+                try:
+                    self.formats.dates(dates[name], cells)
+                except WrongValueError as error:
+                    raise InvalidTable(f"a cell of column {name!r} {error.why}") from None
+                column = Column(name, "date", "timestamp[us]", date_format=dates[name])
+            if column is not None:
+                found[name] = column
+        if dates.get("") and not any(column.date_format for column in found.values()):
+            raise InvalidTable(
+                f"no column of text holds dates in the form {dates['']} in its first rows; name "
+                f"the column, as in --date-format NAME={dates['']}, or correct the form"
+            )
+        return found
 
     def _category_type(self, tables: Tables, name: str) -> str:
         arrow = tables.schema.field(name).type
@@ -154,6 +196,11 @@ class Roles:
             return None
         arrow = tables.schema.field(self.target).type
         kind = tables.kind(self.target)
+        if kind == "text" and not self.declares_labels(tables) and self.formats != PLAIN:
+            cells = tables.first_rows([self.target]).column(self.target)
+            found = replace(self.formats, date_format=None).column(self.target, cells)
+            if found is not None and (found.type != "bool" or self.task == "regression"):
+                return Target(self.target, found.type, symbol=found.symbol)
         if kind not in ("number", "boolean", "text"):
             raise InvalidTable(
                 f"the target {self.target!r} holds {arrow}; it should be numbers, booleans or text"
@@ -161,17 +208,26 @@ class Roles:
         if kind == "text" and self.task == "auto" and not self.declares_labels(tables):
             first = first_texts(tables, [self.target])[self.target]
             if first.too_many:
-                raise too_many_classes(self.target, first.texts, first.rows)
+                raise too_many_classes(
+                    self.target, first.texts, first.rows, _hint(tables, self.target)
+                )
         labels = self.task == "auto" and kind != "number"
         labels |= self.declares_labels(tables)
         if not labels and kind == "text":
             raise InvalidTable(
-                f"the target {self.target!r} holds text, and a regression learns numbers; "
+                f"the target {self.target!r} holds text, and a regression learns numbers"
+                f"{_hint(tables, self.target)}; "
                 "correct it, or use task='classification'"
             )
         return Target(
             self.target, "string" if kind == "text" else str(arrow), () if labels else None
         )
+
+
+def _hint(tables: Tables, target: str) -> str:
+    """Return text that says how a target of text may be read as numbers."""
+    found = guess(from_texts(first_texts(tables, [target])[target].texts))
+    return "" if found is None else f"; {found}"
 
 
 def _require_known(named: Iterable[str], names: Sequence[str]) -> None:

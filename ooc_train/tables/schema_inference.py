@@ -65,6 +65,7 @@ class SchemaInference:
             sample_weight=draft.sample_weight,
             id_column=draft.id_column,
             strict=strict,
+            formats=draft.formats,
         )
         self._ranges = {
             field: Ranges(self.encoder.dtype[field].shape[0]) for field in ("numbers", "dates")

@@ -1,7 +1,6 @@
 """Columns of text that no role declares: their first rows, and the message about them."""
 
 from collections.abc import Sequence
-from contextlib import closing
 from dataclasses import dataclass
 from datetime import datetime
 
@@ -9,8 +8,10 @@ import pyarrow as pa
 
 from ooc_train.core.text import brief
 from ooc_train.errors import InvalidTable
+from ooc_train.tables.arrow import from_texts
 from ooc_train.tables.batches import Tables
 from ooc_train.tables.diagnostics import is_number
+from ooc_train.tables.format_guesses import guess, together
 from ooc_train.tables.names import as_option
 
 _FEW_VALUES, _FEW_SHARE = 100, 0.1
@@ -22,7 +23,11 @@ def undeclared_columns(tables: Tables, text: Sequence[str], other: Sequence[str]
     lines = []
     if text:
         found = first_texts(tables, text)
-        columns = "\n".join(f"  {name}: {found[name]}" for name in text)
+        guesses = {name: guess(from_texts(found[name].texts)) for name in text}
+        columns = "\n".join(
+            f"  {name}: {found[name]}" + (f"; {guesses[name]}" if guesses[name] else "")
+            for name in text
+        )
         lines.append(
             f"{len(text)} {'column holds' if len(text) == 1 else 'columns hold'} text, and nothing "
             f"says what it means:\n{columns}"
@@ -34,6 +39,9 @@ def undeclared_columns(tables: Tables, text: Sequence[str], other: Sequence[str]
         if few and len(few) < len(text):
             flags[0] += f" --drop {as_option([name for name in text if name not in few])}"
         way = "declare their values as categories, or leave them out" if few else "leave them out"
+        if options := together(guesses):
+            way += ", or read them as people write numbers, dates, and yes and no"
+            flags.insert(0, f"  {options}")
         lines.append(f"{way}:\n" + "\n".join(flags))
     if other:
         types = ", ".join(f"{name!r} ({tables.schema.field(name).type})" for name in other)
@@ -69,8 +77,7 @@ class FirstTexts:
 
 def first_texts(tables: Tables, names: Sequence[str]) -> dict[str, FirstTexts]:
     """Return the first rows of text columns, by name."""
-    with closing(tables.pieces({name: pa.string() for name in names})) as pieces:
-        batch = next(pieces).batch
+    batch = tables.first_rows(names)
     found = {}
     for name in names:
         values = batch.column(name)

@@ -52,6 +52,7 @@ from ooc_train.store.jobs.train_test_split import (
     require_test_size,
 )
 from ooc_train.tables.batches import Tables
+from ooc_train.tables.cell_formats import CellFormats
 from ooc_train.tables.features import Missing, Unseen
 from ooc_train.tables.fixed_schema import Schema
 from ooc_train.tables.open_tables import open_tables
@@ -118,6 +119,7 @@ def ingest(
     unseen: Unseen = "error",
     min_count: int = 1,
     dtype: str = "auto",
+    formats: CellFormats | None = None,
     like: "Recipe | Store | PathLike | None" = None,
     test_size: float = 0.0,
     shuffle: bool = True,
@@ -149,6 +151,9 @@ def ingest(
         Type of X. auto is float32, or float64 where float32 would make different numbers equal:
         integers beyond 2**24, and columns that span few steps of float32. In that case, the files
         are read once more.
+    formats : CellFormats, optional
+        How numbers, dates, and yes and no are written in text, as with decimal commas. The recipe
+        keeps them.
     like : Recipe, Store, or path of a store or a run, optional
         Source of a recipe to apply. Then none is learned, and the settings above must be left out.
     test_size : float
@@ -212,6 +217,7 @@ def ingest(
         unseen=unseen,
         min_count=min_count,
         dtype=dtype,
+        formats=formats or CellFormats(),
     )
     options = StorageOptions(operator.index(random_state), shuffle, chunk_rows, shard_rows, codec)
     require_test_size(test_size)
@@ -293,8 +299,9 @@ class _Job:
             known_terms = {"categories": Term("categories", known, why), "writing": writing}
             terms = [known_terms.get(term.name, term) for term in terms]
             budget.require(terms)
+            # Some notes read the first rows again, which may fail: before a store is there.
+            other_notes = tuple(notes(schema, recipe, self.roles, self.tables, widened))
             stores = self._write_stores(schema, shuffles, recipe, options)
-            other_notes = notes(schema, recipe, self.roles, self.tables, widened)
             return Ingested(
                 stores["training"],
                 stores.get("testing"),

@@ -6,6 +6,7 @@ from ooc_train.core.units import approximate_bytes
 from ooc_train.store.jobs.ingest_memory import row_bytes
 from ooc_train.tables.batches import Tables
 from ooc_train.tables.fixed_schema import FixedSchema, Schema
+from ooc_train.tables.format_guesses import format_notes
 from ooc_train.tables.names import as_option
 from ooc_train.tables.recipe import Recipe
 from ooc_train.tables.roles import Roles
@@ -38,6 +39,9 @@ def notes(
     if isinstance(schema, SchemaInference):
         for name, why in roles.indexes(tables).items():
             yield f"left out: {name!r}, {why} (--features takes it)"
+        text = [column.name for column in recipe.columns if column.kind == "category"]
+        text += [recipe.target.name] if recipe.target and recipe.target.classes else []
+        yield from format_notes(tables, text, plain=not roles.formats.of_numbers)
     if recipe.classes is not None and len(recipe.classes) > MOST_CLASSES:
         yield (
             f"the target has {len(recipe.classes):,} classes; a model has as many parameters for "
