@@ -396,6 +396,20 @@ def test_an_end_before_the_first_batch_is_saved_too(tmp_path):
     assert "progressive loss" in found._repr_html_()
 
 
+def test_blocks_wait_for_another_appender(tmp_path):
+    store = written(tmp_path / "a.zarr", 300)
+    other, looks = StoreAppender(store), Kept()
+
+    def ends(event):
+        looks(event)
+        if len(looks) == 8:
+            other.discard()
+
+    feed = blocks(300, drawn(1, 150))
+    found = follow(LogisticModel(), store, SGD, SMALL, rows=feed, callbacks=(ends,))
+    assert found.rows == ROWS // 32 * 32
+
+
 def test_a_second_follower_for_the_same_place_is_refused(tmp_path):
     store, out = written(tmp_path / "a.zarr", 300), tmp_path / "run"
 

@@ -149,6 +149,7 @@ class FollowRun:
         self._callbacks = callbacks
         self._ended = ""
         self._last_new = perf_counter()
+        self._kept = 0  # rows of the last checkpoint
 
     def emit(self, event: Event) -> None:
         """Send an event to the callbacks; note why one of them ends the run."""
@@ -206,54 +207,26 @@ class FollowRun:
 
         Raises
         ------
-        OocTrainError
-            If rows can't be learned from. Those before them are published.
+        OocTrainError, OSError, ValueError
+            If rows can't be learned from or appended. What was learned before is published.
         """
-        task, record = follower.task, self.record
-        if published is not None and (found := published.checkpoints.snapshot(task)) is not None:
-            record.restore(found.progress)
-            follower.restore(found.state, found.best)
-            self.announce(f"went on from row {record.rows:,}")
-        self._start(task, job, plan)
-        begun = kept = record.rows
-        limit = None if self._max_rows is None else begun + self._max_rows
-        store, source = self._growing.store, _source(task, self._growing.store)
-
-        def publish(*, ended: bool = False) -> tuple[Fitted, Report]:
-            report = self._report(follower, job, plan, ended=ended)
-            if published is not None:
-                report = replace(report, run_id=published.checkpoints.run_id)
-            fitted = fitted_model(task, follower.problem, follower.state.params, report)
-            if published is not None:
-                states = follower.state, follower.base
-                snapshot = Snapshot(*states, record.to_json())
-                report = replace(report, saved_in=published.publish(task, snapshot, fitted))
-            return fitted, report
-
+        self._follower, self._job, self._plan, self._published = follower, job, plan, published
+        record = self.record
+        if published is not None:
+            found = published.checkpoints.snapshot(follower.task)
+            if found is not None:
+                record.restore(found.progress)
+                follower.restore(found.state, found.best)
+                self.announce(f"went on from row {record.rows:,}")
+        self._start(follower.task, job, plan)
+        begun = self._kept = record.rows
         try:
-            while not self._ended:
-                if (now := self._growing.now()) is not store:
-                    store, source = now, _source(task, now)
-                stop = store.n_rows if limit is None else min(store.n_rows, limit)
-                stop -= stop % follower.step
-                if record.rows < stop:
-                    follower.learn(source, stop)
-                    self._last_new = perf_counter()
-                    profile = follower.timings.profile
-                    self.emit(Progressed(record.rows, record.seconds, profile))
-                elif limit is not None and limit - record.rows < follower.step:
-                    self._ended = f"max_rows={self._max_rows} reached"
-                else:
-                    self._wait(store.n_rows)
-                due = published is not None and published.checkpoints.is_due(0.0)
-                if due and record.rows > kept:
-                    publish()
-                    kept = record.rows
-        except OocTrainError:
-            if record.rows > kept:
-                publish()
+            self._learn(None if self._max_rows is None else begun + self._max_rows)
+        except (OocTrainError, OSError, ValueError):
+            if record.rows > self._kept:
+                self._publish()
             raise
-        fitted, report = publish(ended=True)
+        fitted, report = self._publish(ended=True)
         if report.saved_in is not None:
             self.announce(f"saved in {report.saved_in}")
         return Followed(
@@ -261,10 +234,46 @@ class FollowRun:
             report,
             record.rows,
             record.rows - begun,
-            store.n_rows - record.rows,
+            self._growing.store.n_rows - record.rows,
             record.loss,
             tuple(record.drifts),
         )
+
+    def _learn(self, limit: int | None) -> None:
+        """Learn from rows up to row `limit`, and wait for them, until the run ends."""
+        follower, record = self._follower, self.record
+        store: Store | None = None
+        while not self._ended:
+            if (now := self._growing.now()) is not store:
+                store, source = now, _source(follower.task, now)
+            stop = store.n_rows if limit is None else min(store.n_rows, limit)
+            stop -= stop % follower.step
+            if record.rows < stop:
+                follower.learn(source, stop)
+                self._last_new = perf_counter()
+                self.emit(Progressed(record.rows, record.seconds, follower.timings.profile))
+            elif limit is not None and limit - record.rows < follower.step:
+                self._ended = f"max_rows={self._max_rows} reached"
+            else:
+                self._wait(store.n_rows)
+            due = self._published is not None and self._published.checkpoints.is_due(0.0)
+            if due and record.rows > self._kept:
+                self._publish()
+
+    def _publish(self, *, ended: bool = False) -> tuple[Fitted, Report]:
+        """Return the model and its report; save both, and a checkpoint, if they have a place."""
+        follower, published = self._follower, self._published
+        report = self._report(follower, self._job, self._plan, ended=ended)
+        if published is not None:
+            report = replace(report, run_id=published.checkpoints.run_id)
+        params = follower.state.params
+        fitted = fitted_model(follower.task, follower.problem, params, report)
+        if published is not None:
+            snapshot = Snapshot(follower.state, follower.base, self.record.to_json())
+            place = published.publish(follower.task, snapshot, fitted)
+            report = replace(report, saved_in=place)
+        self._kept = self.record.rows
+        return fitted, report
 
     def _start(self, task: Task, job: Job, plan: Plan) -> None:
         """Emit the event that following begins."""

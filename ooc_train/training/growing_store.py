@@ -88,8 +88,13 @@ def appending(path: str, blocks: Iterable[Any]) -> Iterator[bool]:
         is no block yet.
     """
     for block in blocks:
-        if block:
-            with StoreAppender(path) as appender:
-                appender.write(*block)
-                appender.commit()
+        left = bool(block)
+        while left:
+            try:
+                with StoreAppender(path) as appender:
+                    appender.write(*block)
+                    appender.commit()
+                left = False
+            except BlockingIOError:
+                yield False  # another process is adding rows
         yield block is not None

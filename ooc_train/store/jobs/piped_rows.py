@@ -66,10 +66,15 @@ class PipedRows:
         while True:
             came, is_over = _read(self.pipe, lines.room)
             text = lines.taken(came, is_over=is_over)
-            if text:
-                self._append(text)
-            elif is_over:
+            if is_over and not text:
                 return
+            left = bool(text)
+            while left:
+                try:
+                    self._append(text)
+                    left = False
+                except BlockingIOError:
+                    yield None  # another process is adding rows
             yield () if text else None
 
     def _append(self, text: bytes) -> None:
