@@ -140,6 +140,14 @@ def test_of_updates_it_is_that_of_the_rows_since_the_last_one():
     assert seen([4.0, 4.0]) == (1.0, 3)
 
 
+def test_tasks_behind_a_gap_count_too():
+    watch = watching(1)
+    watch.begin(None, SimpleNamespace(progressive_loss=None, updates=2))
+    sums = {"loss": np.array([6.0, 9.0]), "weight": np.array(3.0)}
+    assert watch._loss(PartialPass(0, 0, added={(0, 3): sums})) == (2.0, 2)
+    assert watch._loss(PartialPass(0, 0)) is None
+
+
 def test_a_loss_is_due_after_a_second_or_a_share_of_a_pass(monkeypatch):
     now = [10.0]
     monkeypatch.setattr(within_pass, "perf_counter", lambda: now[0])

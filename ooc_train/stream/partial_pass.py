@@ -35,6 +35,8 @@ class PartialPass:
         The tree over the first `position` partition groups.
     states : tuple of Sums
         The states of the replicas after the first `position` shuffle groups; empty for sums.
+    added : mapping of nodes to Sums
+        The nodes of all partition groups that are in, beyond gaps too; checkpoints keep them not.
     """
 
     position: int
@@ -42,6 +44,7 @@ class PartialPass:
     sums: tuple[Sums, ...] = ()
     nodes: Mapping[Node, Sums] = field(default_factory=dict)
     states: tuple[Sums, ...] = ()
+    added: Mapping[Node, Sums] = field(default_factory=dict)
 
     def to_arrays(self) -> dict[str, NDArray[Any]]:
         """Return all of it as arrays by name, from which `from_arrays` makes it."""

@@ -145,7 +145,7 @@ class Stream:
             rows = sum(
                 rows_of(self.source, self._partitions(run)) for each, run in passes if each.counted
             )
-            return PartialPass(groups, rows, tuple(done), nodes)
+            return PartialPass(groups, rows, tuple(done), nodes, added=tree.nodes)
 
         for request in requests[len(done) :]:
             tree = SumTree(None if begun is None else begun.nodes)

@@ -83,9 +83,9 @@ class WithinPass:
             updates = sum(int(state["counters"][1]) for state in part.states)
             return (float(total / weight), updates) if weight > 0 else None
         # After updates, sums evaluate a sample, whose loss is that of the next step.
-        if not part.nodes or self._state.progressive_loss is not None:
+        if not part.added or self._state.progressive_loss is not None:
             return None
-        nodes = list(part.nodes.values())
+        nodes = list(part.added.values())
         if "gram" in nodes[0]:
             loss = self._least_squares(nodes)
             return None if loss is None else (loss, self._state.updates)

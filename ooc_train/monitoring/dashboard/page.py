@@ -185,12 +185,12 @@ class _Compared:
 
     @staticmethod
     def inputs(run: Run) -> Any:
-        """Return the identities of the run and of those on its data."""
-        return run.identity, [one.identity for one in run.runs.values() if one.has_data_of(run)]
+        """Return the identities of the run and of those that compare with it."""
+        return run.identity, [one.identity for one in run.runs.values() if one.compares_with(run)]
 
     def show(self, run: Run) -> None:
-        """List the other runs on the data of the run; new ones are compared with it."""
-        others = [one for one in run.runs.values() if one.has_data_of(run) and one is not run]
+        """List the runs that compare with the run; new ones are drawn."""
+        others = [one for one in run.runs.values() if one.compares_with(run) and one is not run]
         names = [one.identity for one in others]
         kept = [name for name in names if name in self.root.value or name not in self._known]
         self._known = {*self._known, *names} & set(run.runs)

@@ -59,7 +59,8 @@ RUNS = """
 {%- for cell in cells[1:] %}<td>{{ cell }}</td>{% endfor %}</tr>
 {%- endfor -%}
 </table></div>
-{% if apart %}<p>Grey: runs on other data. Choose one, and the plot shows the runs on its data.</p>
+{% if apart %}<p>Grey: runs of other data or models, whose losses do not compare.
+Choose one to see its plot.</p>
 {%- endif %}
 """
 EVENTS = """
@@ -83,14 +84,12 @@ def head_values(run: Run) -> dict[str, Any]:
     peak = run.memory()[0][2]
     speed = run.rate * about["row_bytes"]
     alone = "-" if limit is None else f"{bytes_text(max(limit, speed))}/s"
-    so_far = dict(zip(POINTS, run.within.rows[-1], strict=True)) if run.within.rows else {}
-    loss = ("loss", _loss(last, "loss"), "")
-    if run.state == "running" and so_far.get("passes", 0.0) > last.get("passes", 0.0):
-        loss = ("loss so far", _loss(so_far, "loss"), f"{last['loss']:.4g}" if last else "")
+    name, value = _newest_loss(run)
+    before = f"before {last['loss']:.4g}" if last and name != "loss" else ""
     figures = [
         ("pass", f"{run.passes:.4g}", f"of {most:g}" if known else "", ""),
         ("updates", f"{last.get('updates', 0):,.0f}", "", ""),
-        (loss[0], loss[1], f"before {loss[2]}" if loss[2] else "", _SO_FAR),
+        (name, value, before, _SO_FAR),
         ("validation loss", _loss(last, "validation_loss"), "", "") if validation_rows else None,
         ("rows/s", _count(run.rate), "", ""),
         ("bytes/s", bytes_text(speed), "", ""),
@@ -121,6 +120,15 @@ def head_values(run: Run) -> dict[str, Any]:
     }
 
 
+def _newest_loss(run: Run) -> tuple[str, str]:
+    """Return name and text of the loss of the last step, or of that within a pass since then."""
+    last = dict(zip(STEPS, run.steps.rows[-1], strict=True)) if run.steps.rows else {}
+    so_far = dict(zip(POINTS, run.within.rows[-1], strict=True)) if run.within.rows else {}
+    if run.state == "running" and so_far.get("passes", 0.0) > last.get("passes", 0.0):
+        return "loss so far", _loss(so_far, "loss")
+    return "loss", _loss(last, "loss")
+
+
 def _loss(last: Mapping[str, float], name: str) -> str:
     loss = last.get(name, nan)
     return "-" if isnan(loss) else f"{loss:.6g}"
@@ -146,16 +154,18 @@ def settings_values(run: Run) -> dict[str, Any]:
 
 def runs_values(run: Run) -> dict[str, Any]:
     """Return the runs as rows: settings that differ, and figures; those on other data last."""
-    runs = sorted(run.runs.values(), key=lambda one: (not one.has_data_of(run), -one.number))
+    runs = sorted(run.runs.values(), key=lambda one: (not one.compares_with(run), -one.number))
     differing = differing_settings(runs)
     rows = []
     for one in runs:
         last = dict(zip(STEPS, one.steps.rows[-1], strict=True)) if one.steps.rows else {}
         peak = one.memory()[0][2]
         cells = [one.label, *(one.settings.get(name, "-") for name in differing), one.state]
-        cells += [_loss(last, "loss"), _loss(last, "validation_loss"), f"{one.passes:.4g}"]
+        name, value = _newest_loss(one)
+        cells.append(value if name == "loss" else f"{value} so far")
+        cells += [_loss(last, "validation_loss"), f"{one.passes:.4g}"]
         cells += [duration(one.seconds), _count(one.rate), bytes_text(peak) if peak else "-"]
-        kind = "shown" if one is run else "" if one.has_data_of(run) else "apart"
+        kind = "shown" if one is run else "" if one.compares_with(run) else "apart"
         rows.append((kind, run_colour(one), cells))
     figures = ("state", "loss", "validation", "passes", "time", "rows/s", "memory, peak")
     apart = any(kind == "apart" for kind, _, _ in rows)

@@ -40,7 +40,7 @@ _LINES = {"loss": "", "validation_loss": "", "within": "within_"}
 
 
 class Loss:
-    """Losses of the runs on the selected run's data, with a dot for each of its steps.
+    """Losses of the runs of the selected run's model and data, with a dot for each of its steps.
 
     Dashed lines are losses of validation rows, and thin lines those within passes.
     """
@@ -119,7 +119,7 @@ class Loss:
 
     def show(self, run: Run) -> None:
         """Draw the losses of runs, and the steps of the selected run."""
-        every = [one for one in run.runs.values() if one.has_data_of(run)]
+        every = [one for one in run.runs.values() if one.compares_with(run)]
         runs = [one for one in every if one.identity not in self.hidden]
         shown = (run.identity, *(one.identity for one in runs))
         counts = {one.identity: one.counts for one in runs}
@@ -140,7 +140,7 @@ class Loss:
             self.lines.data = _lines(runs) | {
                 "colour": [run_colour(one) for one in runs],
                 "label": [
-                    ", ".join([one.label, *(f"{name} {one.settings.get(name)}" for name in names)])
+                    ", ".join([one.label, *(f"{name} {one.settings[name]}" for name in names)])
                     for one in runs
                 ],
                 "width": [2.5 if one is run else 1.4 for one in runs],

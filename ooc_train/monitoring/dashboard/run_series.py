@@ -230,9 +230,9 @@ class Run:
         own = {name: str(about[name]) for name in ("model", "solver", "batch_size")}
         return {"data": about["data"]} | dict(about["settings"]) | own
 
-    def has_data_of(self, other: "Run") -> bool:
-        """Return whether two runs learn from the same data, so that their losses compare."""
-        names = ("data", "n_rows", "n_features")
+    def compares_with(self, other: "Run") -> bool:
+        """Return whether two runs are of one model and the same data, so that losses compare."""
+        names = ("model", "data", "n_rows", "n_features")
         return all(self.about[name] == other.about[name] for name in names)
 
     def sample_memory(self) -> None:
@@ -270,10 +270,11 @@ class Runs(dict[str, Run]):
 
 
 def differing_settings(runs: Sequence[Run]) -> list[str]:
-    """Return the names of the settings that are not the same in all runs."""
+    """Return the names of the settings that are not the same in all runs that have them."""
     settings = [run.settings for run in runs]
     names = dict.fromkeys(name for each in settings for name in each)
-    return [name for name in names if len({each.get(name) for each in settings}) > 1]
+    known = {name: {each[name] for each in settings if name in each} for name in names}
+    return [name for name, values in known.items() if len(values) > 1]
 
 
 def reading_limit(nbytes: float, seconds: float, threads: int) -> float | None:
