@@ -14,6 +14,7 @@ from ooc_train.models.classification_models import LinearSVCModel
 from ooc_train.models.model_registry import MODELS
 from ooc_train.models.network_models import MLPClassifierModel
 from ooc_train.objective.losses.huber import Huber
+from ooc_train.optimizers.differential_privacy import DifferentiallyPrivate
 from ooc_train.optimizers.momentum import Momentum
 from ooc_train.optimizers.schedules import Steps
 from ooc_train.runs.run_loading import load_fitted
@@ -153,6 +154,15 @@ def test_a_run_that_no_command_can_repeat_has_no_file(store, tmp_path):
     train(model, X, training, y=y, out=tmp_path / "of_arrays")
     found = [each.parent.name for each in tmp_path.glob("*/config.toml")]
     assert found == ["first"]
+
+
+def test_the_seed_of_private_updates_is_in_no_file(store):
+    private = DifferentiallyPrivate(noise_multiplier=1.0, max_grad_norm=1.0)
+    for seed in (None, 7):
+        training = Training(
+            solver=private, batch_size=100, learning_rate=0.1, max_iter=1, random_state=seed
+        )
+        assert config_of(task_of(store, LogisticModel(), training)) is None
 
 
 def test_options_of_the_call_win_over_those_of_the_file(tmp_path):

@@ -37,10 +37,13 @@ def config_of(task: Task) -> str | None:
     str or None
         None if no call of the command line would be the same run: for data that are no store,
         models and settings of Python, and arrays or validation rows whose URL holds a password.
+        None of private updates too, whose noise follows from the seed.
     """
     model, training, validation = task.model, task.training, task.validation
     held_out = task.inputs.share_seed is not None
     if MODELS.get(model.name) is not type(model) or held_out != bool(training.validation_fraction):
+        return None
+    if training.is_private:
         return None
     try:
         found = dict(_data(task.inputs.store))
