@@ -128,6 +128,7 @@ from .store.jobs.ingest_images import IngestedImages as IngestedImages
 from .store.jobs.ingest_images import ingest_images as ingest_images
 from .store.jobs.rechunk import rechunk_store as rechunk_store
 from .store.jobs.shuffle import shuffle_store as shuffle_store
+from .store.jobs.split import split_store as split_store
 from .store.jobs.synthetic import make_data as make_data
 from .store.jobs.verify import verify_store as verify_store
 from .store.opening.opener import open_store as open_store

@@ -50,7 +50,7 @@ class CorruptChunk(StoreError):
 
 
 class StoreChanged(StoreError):
-    """A store was replaced, or its metadata changed, while it was being read."""
+    """A store was replaced, or its metadata changed, while it was read or since it was split."""
 
 
 class OutputExists(StoreError, FileExistsError):

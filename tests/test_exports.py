@@ -149,6 +149,7 @@ EXPORTED: list[str] = [
     "predict_store",
     "rechunk_store",
     "shuffle_store",
+    "split_store",
     "summary",
     "tradeoff",
     "train",

@@ -28,7 +28,8 @@ INSTALL = "python3 -m venv .venv && . .venv/bin/activate && pip install ."
 LEAVES = {
     "ooc-train demo": [],
     "ooc-train ingest data": ["flights.zarr", "flights.test.zarr", "late.run", "late.csv"],
-    "ooc-train make-data": [
+    "ooc-train split": ["rows.split", "3.run"],
+    "make-data big.zarr": [
         "big.zarr",
         "shuffled.zarr",
         "packed.zarr",

@@ -8,7 +8,7 @@ import pytest
 from numpy.testing import assert_array_equal
 from typer.testing import CliRunner
 
-from ooc_train import LogisticModel, Training, cli, make_data, open_store, train
+from ooc_train import LocalCluster, LogisticModel, Training, cli, make_data, open_store, train
 from ooc_train.cli.model_options import ModelOptions
 from ooc_train.models.classification_models import LinearSVCModel
 from ooc_train.models.model_registry import MODELS
@@ -213,14 +213,15 @@ def test_a_file_that_is_none_is_refused(tmp_path):
 @pytest.mark.slow
 def test_a_run_is_repeated_to_the_same_bits(tmp_path):
     make_data(tmp_path / "a.zarr", rows=60_000, features=20)
-    resources = ("--dashboard-address", "127.0.0.1:0", "--memory-ceiling", "400MiB", "--quiet")
     first, again = tmp_path / "first.run", tmp_path / "again.run"
     given = ("--batch-size", 100, "--max-iter", 2, "--validation-fraction", 0.3, "--patience", 1)
-    told = here("train", tmp_path / "a.zarr", *given, "--out", first, "--workers", 1, *resources)
-    assert told.exit_code == 0, told.stderr
-    text = (first / "config.toml").read_text()
-    told = here("train", "--config", first / "config.toml", "--out", again, *resources)
-    assert told.exit_code == 0, told.stderr
+    with LocalCluster(n_workers=1, dashboard_address="127.0.0.1:0") as cluster:
+        resources = ("--scheduler", cluster.scheduler_address, "--quiet")
+        told = here("train", tmp_path / "a.zarr", *given, "--out", first, *resources)
+        assert told.exit_code == 0, told.stderr
+        text = (first / "config.toml").read_text()
+        told = here("train", "--config", first / "config.toml", "--out", again, *resources)
+        assert told.exit_code == 0, told.stderr
     assert (again / "config.toml").read_text() == text
     due = load_fitted(first).predictor.arrays
     for name, array in load_fitted(again).predictor.arrays.items():

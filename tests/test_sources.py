@@ -193,7 +193,7 @@ def test_a_big_foreign_chunk_and_its_smaller_copy_agree(tmp_path):
 
 @pytest.mark.parametrize("compressed", [False, True])
 def test_a_large_chunk_is_read_in_parts_where_it_can_be(tmp_path, monkeypatch, compressed):
-    monkeypatch.setattr("ooc_train.stream.store_source.default_chunk_rows", lambda *_: 3)
+    monkeypatch.setattr("ooc_train.store.format.arrays.default_chunk_rows", lambda *_: 3)
     codecs = {} if compressed else {"compressors": None}
     path = plain_zarr(
         tmp_path / "z", CASE.source.X, CASE.y[:, 0], CASE.source.weight, chunks=(50, 4), y_chunk=50,
@@ -216,7 +216,7 @@ def test_a_large_chunk_is_read_in_parts_where_it_can_be(tmp_path, monkeypatch, c
 def checked(tmp_path, monkeypatch):
     """A store whose chunks have checksums and are read in parts: 4 of 50 rows, in 2 shards."""
     monkeypatch.setattr("ooc_train.store.format.arrays._LARGE_CHUNK_BYTES", 100)
-    monkeypatch.setattr("ooc_train.stream.store_source.default_chunk_rows", lambda *_: 3)
+    monkeypatch.setattr("ooc_train.store.format.arrays.default_chunk_rows", lambda *_: 3)
     y = CASE.y[:, 0].astype(int)
     return write_store(
         tmp_path / "a", CASE.source.X, y, CASE.source.weight, chunk_rows=50, codec="none"

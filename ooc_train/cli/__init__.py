@@ -31,6 +31,7 @@ _MODULES = {
     "make-data": "data_commands",
     "rechunk": "data_commands",
     "shuffle": "data_commands",
+    "split": "split_command",
     "append": "data_commands",
     "verify": "data_commands",
     "demo": "demo_command",

@@ -15,6 +15,7 @@ EXAMPLES: Mapping[str, tuple[str, ...]] = {
     "make-data": ("ooc-train make-data rows.zarr --rows 20M --features 100",),
     "rechunk": ("ooc-train rechunk rows.zarr smaller.zarr --chunk-rows 8192 --codec lz4",),
     "shuffle": ("ooc-train shuffle rows.zarr shuffled.zarr --random-state 0",),
+    "split": ("ooc-train split flights.zarr --test 0.2 --folds 5",),
     "append": ("ooc-train append flights.zarr 'new/*.csv'",),
     "follow": (
         "ooc-train follow flights.zarr --out late.run --idle 5min",
@@ -31,7 +32,7 @@ EXAMPLES: Mapping[str, tuple[str, ...]] = {
         "ooc-train train flights.zarr --out late.run --memory-ceiling 1GiB",
         "ooc-train train flights.zarr --out late.run --batch-size 256 --checkpoint-every 10min",
         "ooc-train train --resume late.run --max-iter 20",
-        "ooc-train train --config late.run/config.toml --max-iter 50 --out other.run",
+        "ooc-train train --config late.run/config.toml --max-iter 20 --out b.run",
     ),
     "calibrate": ("ooc-train calibrate late.run validation.zarr --out calibrated.run",),
     "evaluate": ("ooc-train evaluate late.run flights.test.zarr",),

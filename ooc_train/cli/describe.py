@@ -50,9 +50,10 @@ def describe_store(store: "Store", columns: int) -> dict[str, Any]:
     """
     ids = store.row_id
     decoded = store.total_bytes + (0 if ids is None else store.n_rows * ids.row_bytes)
-    at_rest = _bytes_at_rest(store.path)
+    at_rest = _bytes_at_rest(store.path)  # None of a share, which has no rows of its own
     found: dict[str, Any] = {
         "path": store.path,
+        "share": None if store.share is None else str(store.share),
         "n_rows": store.n_rows,
         "n_features": store.n_features,
         "row_shape": store.row_shape,
@@ -122,6 +123,7 @@ def store_text(store: "Store", columns: int) -> str:
         written = f"version {found['format_version']}, {count(store.generation, 'commit')}"
     rows = [
         ("path", store.path),
+        *([] if store.share is None else [("share", str(store.share))]),
         ("rows", f"{store.n_rows:,}"),
         ("features", f"{_features(store.n_features, store.row_shape)} of {store.dtype.name}"),
         ("y", y),

@@ -164,6 +164,10 @@ def _from(path: str, place: str) -> str:
     """Return the path of an array inside a store, so that it is searched only there."""
     if place in ("X", "y", "sample_weight"):
         return place
+    from ooc_train.store.format.shares import read_share
+
+    if (share := read_share(path)) is not None:
+        path = share.store_path
     return os.path.join(path if "://" in path else os.path.abspath(path), place)
 
 

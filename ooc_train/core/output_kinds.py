@@ -57,6 +57,7 @@ FILE = Kind("file")
 STORE = Kind("Zarr", ("zarr.json", ".zgroup", ".zarray"))
 RUN = Kind("run", ("model.json",))
 CHECKPOINT = Kind("checkpoint", ("checkpoint.json",))
+SPLIT = Kind("split", ("train.share", "fold1.train.share"))
 TRADEOFF = Kind("trade-off", ("tradeoff.json",))
 
 

@@ -13,6 +13,7 @@ from ooc_train.runs.fitted import Fitted
 from ooc_train.store.dataset import Store
 from ooc_train.store.jobs.raw_rows import FileRows, RawRows
 from ooc_train.store.reading.chunks import ChunkReader
+from ooc_train.store.writing.predictions import row_ids
 from ooc_train.stream.store_source import StoreSource
 from ooc_train.tables.features import Unseen
 from ooc_train.tables.open_tables import open_tables
@@ -42,15 +43,12 @@ class StoreRows:
         arrays = {
             name: np.empty(spec.shape, spec.dtype) for name, spec in source.buffers(1).items()
         }
-        reader, layout, start = source.reader(), self.store.row_id, 0
+        reader, layout, count = source.reader(), self.store.row_id, 0
         ids_of = None if layout is None else ChunkReader(layout)
         for block in reader.run(range(source.n_partitions), arrays):
-            stop = start + block.n_rows
-            ids = np.arange(start, stop)
-            if ids_of is not None:
-                ids_of.read_rows(start, stop, ids)
-            yield FileRows(ids, block.X, share=stop / self.store.n_rows)
-            start = stop
+            ids = row_ids(ids_of, source.within, count, block.n_rows)
+            count += block.n_rows
+            yield FileRows(ids, block.X, share=count / self.store.n_rows)
         source.require_same()
         if ids_of is not None:
             ids_of.require_same()

@@ -23,9 +23,10 @@ from ooc_train.runs.fitted import Fitted
 from ooc_train.runs.run_loading import as_fitted
 from ooc_train.runtime.job import Job
 from ooc_train.store.format.arrays import ArrayLayout
+from ooc_train.store.format.shares import StoreShare
 from ooc_train.store.reading.chunks import ChunkReader
 from ooc_train.store.writing.output import OutputStore
-from ooc_train.store.writing.predictions import PredictionRows, add_arrays, manifest
+from ooc_train.store.writing.predictions import PredictionRows, add_arrays, manifest, row_ids
 from ooc_train.stream.input_data import Inputs
 from ooc_train.stream.inputs import read_features, read_inputs
 from ooc_train.stream.requirements import Requirements, loads_of
@@ -233,8 +234,8 @@ def predict_store(
     """Write predictions to a store, with an array for each kind.
 
     A chunk holds the rows of a partition, and a shard at most about those of a shard of the data.
-    Workers write shards in place, and copy `row_id`. Numeric labels are written as such. Other
-    labels are written as codes, with the labels in the attribute `classes`.
+    Workers write shards in place, and `row_id`: ids, or of a share numbers of rows in the store.
+    Numeric labels are written as such, others as codes, with the labels in the attribute `classes`.
 
     Parameters
     ----------
@@ -300,16 +301,16 @@ def predict_store(
         plan = job.plan(requirements)
         stream = job.stream(plan, row_counter(progress, "predicting", source.n_rows))
         columns: dict[str, Any] = {kind: outputs.column(kind) for kind in kinds}
-        if ids is not None:
-            columns["row_id"] = (), np.dtype(ids.dtype)
+        within = source.within if isinstance(source, StoreSource) else None
+        if ids is not None or within is not None:
+            columns["row_id"] = (), np.dtype(np.int64 if ids is None else ids.dtype)
         partition_rows = source.partition_rows
         layouts = add_arrays(
             output, columns, chunk_rows=partition_rows, shard_rows=run * partition_rows
         )
-        function = _Write(fitted, layouts, ids)
         n, shard_rows = source.n_rows, run * partition_rows
         shards = [(first, min(first + shard_rows, n)) for first in range(0, n, shard_rows)]
-        for _ in stream.map(function, shards):
+        for _ in stream.map(_Write(fitted, layouts, ids, within), shards):
             pass
         output.commit(source.n_rows, manifest(source.n_rows, fitted.classes, fitted.model.name))
         return job.memory(plan)
@@ -366,6 +367,7 @@ class _Write:
     fitted: Fitted
     layouts: Mapping[str, ArrayLayout]
     ids: ArrayLayout | None
+    within: StoreShare | None
 
     def workspace(self, rows: int) -> Workspace:
         """Return the arrays in which rows are converted, for blocks of at most `rows` rows."""
@@ -381,10 +383,8 @@ class _Write:
             ids = None if self.ids is None else stack.enter_context(ChunkReader(self.ids))
             writer = stack.enter_context(PredictionRows(self.layouts, first // shard_rows))
             for block in chain([leading], blocks):
-                start, stop = block.row_number(0), block.row_number(block.n_rows - 1) + 1
-                if ids is not None:
-                    numbers = np.empty(stop - start, self.layouts["row_id"].dtype)
-                    ids.read_rows(start, stop, numbers)
+                start = block.row_number(0)
+                numbers = row_ids(ids, self.within, start, block.n_rows)
                 # In pieces: with many classes, predictions may be much larger than the rows.
                 for row in range(0, block.n_rows, PIECE_ROWS):
                     X = block.X[row : row + PIECE_ROWS]
@@ -393,7 +393,7 @@ class _Write:
                         name: outputs.labelled(z, cast("Kind", name))
                         for name in self.layouts.keys() - {"row_id"}
                     }
-                    if ids is not None:
+                    if "row_id" in self.layouts:
                         columns["row_id"] = numbers[row : row + PIECE_ROWS]
                     writer.write(columns)
             writer.commit()

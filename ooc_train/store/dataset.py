@@ -15,6 +15,7 @@ from ooc_train.memory.system import available_memory
 from ooc_train.store.format.arrays import ArrayLayout
 from ooc_train.store.format.dimensions import require_rows_first
 from ooc_train.store.format.pairs import StorePair
+from ooc_train.store.format.shares import StoreShare
 from ooc_train.store.format.statistics import ColumnStatistics
 from ooc_train.store.opening.named_arrays import NamedArray, Role, require_axes
 from ooc_train.store.reading.chunks import ChunkReader
@@ -69,9 +70,11 @@ class Store:
         Notes for the user, for example on what can't be verified.
     pair : StorePair or None
         The pair of training and test store that this store belongs to.
+    share : StoreShare or None
+        Which rows of the arrays are in use; None for all, in their order.
     opened : mapping
         What `open_store` was given besides the path, for those who open the store again; empty
-        where an array was given that is no text, or one that replaces an array.
+        where an array was given that is no text.
 
     Examples
     --------
@@ -101,7 +104,13 @@ class Store:
     store_id: str = ""
     notes: tuple[str, ...] = ()
     pair: StorePair | None = None
+    share: StoreShare | None = None
     opened: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def whole_path(self) -> str:
+        """Path of the store; of a share, that of its whole store."""
+        return self.path if self.share is None else self.share.store_path
 
     @property
     def n_features(self) -> int:
@@ -195,9 +204,27 @@ class Store:
                 f"store.read({name!r}, 0, 1000)"
             )
         rows = np.empty((max(0, stop - start), *layout.row_shape), layout.dtype)
+        runs = [(start, stop)] if self.share is None else self.share.runs(start, stop)
         with ChunkReader(layout) as reader:
-            reader.read_rows(start, stop, rows)
+            at = 0
+            for first, end in runs:
+                reader.read_rows(first, end, rows[at : at + end - first])
+                at += end - first
         return rows
+
+    def require_whole(self, job: str) -> None:
+        """Refuse a share of a store for a job on whole stores, such as "verify".
+
+        Raises
+        ------
+        InvalidStore
+            With the store to name in place of the share.
+        """
+        if self.share is not None:
+            raise InvalidStore(
+                f"{self.path} is a share of the rows of {self.share.store_path}, and {job} is for "
+                f"whole stores; give it {self.share.store_path}"
+            )
 
     def first_rows(self, n_rows: int) -> "Store":
         """Return the store of the first rows alone, without what is known of all rows."""
@@ -247,11 +274,9 @@ class Store:
                 f"{layout.n_rows:,}; give an array of as many rows"
             )
         if role == "sample_weight":
-            return replace(self, sample_weight=layout, statistics=None, opened={})
+            return replace(self, sample_weight=layout, statistics=None)
         recipe = None if self.recipe is None else {**self.recipe, "target": None}
-        return replace(
-            self, y=layout, classes=classes, class_counts=class_counts, recipe=recipe, opened={}
-        )
+        return replace(self, y=layout, classes=classes, class_counts=class_counts, recipe=recipe)
 
     def with_named_array(self, role: Role, named: NamedArray) -> "Store":
         """Return the store with an array that the user named as y or sample_weight.
@@ -296,8 +321,9 @@ class Store:
         with ChunkReader(self.y) as reader:
             step = min(self.y.chunk_rows, _LABELS_AT_A_TIME)
             out = np.empty(step, self.y.dtype)
-            for start in range(0, self.n_rows, step):
-                stop = min(start + step, self.n_rows)
+            # Of a share, the labels of all rows: shares of one store have the same classes.
+            for start in range(0, self.y.n_rows, step):
+                stop = min(start + step, self.y.n_rows)
                 reader.read_rows(start, stop, out[: stop - start])
                 labels = np.union1d(labels, out[: stop - start])
                 if len(labels) > limit:
@@ -315,7 +341,7 @@ class Store:
         )
 
     def __repr__(self) -> str:
-        sizes = " x ".join(f"{size:,}" for size in self.X.shape)
+        sizes = " x ".join(f"{size:,}" for size in (self.n_rows, *self.X.row_shape))
         parts = [f"{sizes} {self.dtype}"]
         if self.y is not None:
             outputs = f" x {self.n_outputs}" if self.y.row_shape else ""
@@ -325,6 +351,8 @@ class Store:
             parts.append(f"{len(self.classes)} classes")
         if self.sample_weight is not None:
             parts.append("weighted")
+        if self.share is not None:
+            parts.append(f"share {self.share}")
         if self.shuffled is not None:
             parts.append(f"shuffled with seed {self.shuffled}")
         parts.append(
@@ -337,7 +365,11 @@ class Store:
         """Return shapes, classes and layout as an HTML table, for notebooks."""
         rows = [
             ("path", self.path),
-            ("rows x features", " x ".join(f"{size:,}" for size in self.X.shape)),
+            (
+                "rows x features",
+                " x ".join(f"{size:,}" for size in (self.n_rows, *self.X.row_shape)),
+            ),
+            *([] if self.share is None else [("share", str(self.share))]),
             ("type", str(self.dtype)),
             ("classes", few(self.classes) if self.classes is not None else "none"),
             ("weights", "no" if self.sample_weight is None else "yes"),

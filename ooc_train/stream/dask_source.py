@@ -13,10 +13,10 @@ from typing import Any, ClassVar
 import numpy as np
 from dask.delayed import delayed
 
+from ooc_train.core.random_share import RandomShare
 from ooc_train.core.sums import Arrays, Block, Workspace
 from ooc_train.stream.array_source import concatenate
 from ooc_train.stream.kinds import as_numbers, is_sparse
-from ooc_train.stream.random_share import RandomShare
 from ooc_train.stream.sources import Reader, model_dtype
 
 

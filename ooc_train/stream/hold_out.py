@@ -9,6 +9,7 @@ from dataclasses import replace
 import numpy as np
 from numpy.typing import NDArray
 
+from ooc_train.core.random_share import RandomShare
 from ooc_train.core.sums import Array
 from ooc_train.core.text import listed
 from ooc_train.memory.budget import Budget
@@ -17,7 +18,6 @@ from ooc_train.stream.array_source import ArraySource
 from ooc_train.stream.dask_arrays import block_totals
 from ooc_train.stream.dask_source import DaskSource
 from ooc_train.stream.input_data import Inputs
-from ooc_train.stream.random_share import RandomShare
 from ooc_train.stream.sources import Source
 from ooc_train.stream.store_inputs import require_memory_to_read
 from ooc_train.stream.store_source import StoreSource
@@ -162,8 +162,9 @@ def _split_partitions(source: Source, fraction: float, seed: int) -> list[Source
             f"{source.n_rows:,} rows are in one; use smaller chunks, or pass validation rows"
         )
     drawn = _drawn(n, fraction)
-    shares = RandomShare(n, drawn, seed, others=True), RandomShare(n, drawn, seed)
-    return [source.restricted(share) for share in shares]
+    return [
+        source.restricted(RandomShare(n, (places,), seed)) for places in ((drawn, n), (0, drawn))
+    ]
 
 
 def _drawn(n: int, fraction: float) -> int:

@@ -87,6 +87,9 @@ def with_arrays(
     for role, values in arrays.items():
         if values is None:
             continue
+        for each in (store, values):
+            if isinstance(each, Store):
+                each.require_whole(f"{role} that is passed apart")
         own = store.y if role == "y" else store.sample_weight
         if own is not None:
             notes.append(f"{role} was passed apart, and replaces {role} of the store")

@@ -23,7 +23,8 @@ def require_memory_for_labels(
 ) -> None:
     """Raise `CeilingExceeded` if a chunk of labels or weights does not fit the ceiling."""
     weighted = store.sample_weight is not None and store.statistics is None
-    arrays = [store.y] if weighted or (classifier and store.classes is None) else []
+    counted = store.classes is not None and store.share is None
+    arrays = [store.y] if weighted or (classifier and not counted) else []
     require_memory_to_read(
         store, [*arrays, store.sample_weight if weighted else None], memory_ceiling
     )
@@ -41,7 +42,8 @@ def require_memory_to_read(
     with Budget(memory_ceiling) as budget:
         budget.require(
             [labels_term(*layouts)],
-            f"rewrite the store in smaller chunks: {rechunk_command(store.path, arrays_of(store))}",
+            "rewrite the store in smaller chunks: "
+            + rechunk_command(store.whole_path, arrays_of(store)),
             alone="looking at labels and weights",
         )
 

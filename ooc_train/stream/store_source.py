@@ -5,23 +5,21 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 
 import numpy as np
+from numpy.typing import NDArray
 
+from ooc_train.core.random_share import RandomShare
 from ooc_train.core.sums import Arrays, ArraySpec, Block, Workspace
 from ooc_train.store.dataset import Store
 from ooc_train.store.format.arrays import ArrayLayout
 from ooc_train.store.format.chunk_sizes import default_chunk_rows
+from ooc_train.store.format.shares import StoreShare
 from ooc_train.store.reading.chunks import ChunkReader
 from ooc_train.stream.classes import codes_of
 from ooc_train.stream.order import MIXED_CHUNKS
-from ooc_train.stream.random_share import RandomShare
 from ooc_train.stream.sources import model_dtype, partitions_per_group
 
 _RUN_PARTITIONS, _RUN_BYTES = 16, 2**18
 """Most chunks whose y is read by one call, and most bytes of y as float64."""
-
-_LARGE_CHUNK, _CHUNK_PART = 8, 2
-"""Chunks above 8 times the default size are read in parts of twice the default size. A larger part
-doesn't stay in cache."""
 
 
 @dataclass(frozen=True)
@@ -40,8 +38,10 @@ class StoreSource:
         Path of the store, for messages.
     labels : tuple, or None
         Labels that y holds, by their codes; None if y holds codes.
+    within : StoreShare or None
+        The share of the store whose rows are the data; None for all rows of the store.
     share : RandomShare or None
-        Which partitions of the store the source has; None for all.
+        Which partitions of the data the source has; None for all.
     opened : str
         Random token of this object. A kept reader has open files, which a later store at the same
         path may have replaced, so sources opened at different times differ.
@@ -54,6 +54,7 @@ class StoreSource:
     shuffled: bool
     path: str = ""
     labels: tuple[int | float, ...] | None = None
+    within: StoreShare | None = None
     share: RandomShare | None = None
     opened: str = field(default_factory=lambda: secrets.token_hex(8), repr=False)
 
@@ -68,8 +69,9 @@ class StoreSource:
             store.sample_weight if needs_y else None,
             store.n_rows,
             store.shuffled is not None,
-            store.path,
+            store.whole_path,
             labels,
+            store.share,
         )
 
     def first_rows(self, n_rows: int) -> "StoreSource":
@@ -83,23 +85,38 @@ class StoreSource:
         )
 
     def restricted(self, share: RandomShare) -> "StoreSource":
-        """Return the source of a share of the partitions; row numbers stay those of the store."""
+        """Return the source of a share of the partitions; row numbers stay those of the data."""
         rows = sum(stop - start for start, stop in replace(self, share=share).stored_runs())
         return replace(self, n_rows=rows, share=share)
 
     def stored_partitions(self, partitions: Sequence[int]) -> Sequence[int]:
         """Return the numbers that partitions of the source have in the store."""
-        if self.share is None:
+        if self.share is None and self.within is None:
             return partitions
-        numbers: list[int] = self.share.partitions[np.asarray(partitions, np.intp)].tolist()
-        return numbers
+        numbers = np.asarray(partitions, np.intp)
+        if self.share is not None:
+            numbers = self.share.partitions[numbers]
+        if self.within is not None:
+            numbers = self.within.drawn.partitions[numbers]
+        found: list[int] = numbers.tolist()
+        return found
+
+    def number_of(self, partition: int) -> int:
+        """Return the number within the data of the first row of a partition of the store."""
+        if self.within is not None:
+            partition = int(np.searchsorted(self.within.drawn.partitions, partition))
+        return partition * self.partition_rows
 
     def stored_runs(self, most: int = 2**62) -> Iterator[tuple[int, int]]:
         """Yield the rows of the source as runs of rows of the store, each of `most` at most."""
         runs: Iterable[tuple[int, int]] = [(0, self.X.n_rows)]
-        if self.share is not None:
+        numbers: NDArray[np.intp] | None = None if self.share is None else self.share.partitions
+        if self.within is not None:
+            drawn = self.within.drawn.partitions
+            numbers = drawn if numbers is None else drawn[numbers]
+        if numbers is not None:
             size = self.partition_rows
-            runs = ((i * size, (i + 1) * size) for i in self.share.partitions.tolist())
+            runs = ((i * size, (i + 1) * size) for i in numbers.tolist())
         for first, end in runs:
             end = min(end, self.X.n_rows)
             for start in range(first, end, most):
@@ -124,15 +141,8 @@ class StoreSource:
 
     @property
     def partition_rows(self) -> int:
-        """Rows of a chunk, or of a part of a large chunk that can be read in parts.
-
-        A part stays in cache from the read to the gradient, and needs no buffer for the rest of
-        its chunk. Whether chunks are split depends on the layout alone, not on the ceiling.
-        """
-        usual = default_chunk_rows(self.n_features, self.X.dtype)
-        if self.X.in_parts and self.X.chunk_rows > _LARGE_CHUNK * usual:
-            return _CHUNK_PART * usual
-        return self.X.chunk_rows
+        """Rows of a chunk, or of a part of a large chunk that can be read in parts."""
+        return self.X.part_rows
 
     @property
     def n_partitions(self) -> int:
@@ -241,6 +251,7 @@ class StoreReader:
         for part in _consecutive(source.stored_partitions(partitions), source.run_partitions):
             for name in self._arrays.keys() - {"X"}:
                 self._fill(name, part[0], len(part), arrays, 0)
+            first_row = source.number_of(part[0])
             for i, partition in enumerate(part):
                 if self._whole:
                     rows = of_X.read(partition, raw, scratch)
@@ -249,7 +260,8 @@ class StoreReader:
                     of_X.read_rows(partition * size, partition * size + rows, raw[:rows])
                 if raw is not X:
                     np.copyto(X[:rows], raw[:rows], casting="unsafe")
-                yield self._block(arrays, slice(0, rows), i * size, ((0, partition * size),))
+                starts = ((0, first_row + i * size),)
+                yield self._block(arrays, slice(0, rows), i * size, starts)
 
     def _fill(self, name: str, partition: int, count: int, arrays: Arrays, at: int) -> None:
         """Read values of consecutive partitions into an array's buffer, from row `at` on."""
@@ -276,7 +288,7 @@ class StoreReader:
             start = partition * size
             for name in self._arrays:
                 self._fill(name, partition, 1, arrays, end)
-            starts.append((end - at, start))
+            starts.append((end - at, self._source.number_of(partition)))
             end += min(size, self._source.X.n_rows - start)
         return self._block(arrays, slice(at, end), at, tuple(starts))
 

@@ -15,6 +15,9 @@ TABLE = FileKind("a raw file", 2**63, InvalidTable, "name files of CSV or Parque
 RECIPE_FILE = "recipe.json"
 """The file of a run folder that holds the recipe."""
 
+SHARE_SUFFIX = ".share"
+"""The end of the names of shares of stores, which are files and no raw ones."""
+
 Format = Literal["csv", "parquet"]
 
 _SUFFIXES: dict[str, Format] = {
@@ -53,6 +56,8 @@ def is_table(path: str | os.PathLike[str]) -> bool:
         return False
     if os.path.isdir(text):
         return any(format_of(name) for name in os.listdir(text))
+    if text.endswith(SHARE_SUFFIX):
+        return False
     return format_of(text) is not None or os.path.isfile(text)
 
 

@@ -32,6 +32,7 @@ class GrowingStore:
     def __init__(self, given: str | os.PathLike[str] | Store) -> None:
         path = given.path if isinstance(given, Store) else os.fspath(given)
         self.store = store = open_store(path)
+        store.require_whole("following")
         if "://" in path or not store.store_id or not store.generation:
             raise InvalidStore(
                 f"{path} is no store to which rows can be appended: it is a URL, or another "

@@ -88,7 +88,9 @@ def _validation(store: Store | None, training: Store | None) -> str:
     if store is None or training is None or _is_secret(store.path):
         raise _InexpressibleError
     named, due = dict(_data(store)), dict(_data(training))
-    inside = {key: os.path.join(store.path, due.get(key, role)) for role, key in _ARRAYS.items()}
+    inside = {
+        key: os.path.join(store.whole_path, due.get(key, role)) for role, key in _ARRAYS.items()
+    }
     for key in (named.keys() | due.keys()) - {"store"}:
         if named.get(key) not in (due.get(key), inside.get(key)):
             raise _InexpressibleError

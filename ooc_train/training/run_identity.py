@@ -5,6 +5,7 @@ import json
 import os
 import platform
 from collections.abc import Mapping
+from dataclasses import asdict
 from datetime import UTC, datetime
 from importlib.metadata import version
 from typing import Any
@@ -68,7 +69,9 @@ def _told(inputs: Inputs, *, digest: bool) -> str:
     source, store = inputs.source, inputs.store
     shape = f"{source.n_rows:,} x {source.n_features:,} {np.dtype(source.dtype).name}"
     if store is not None:
-        name = os.path.basename(store.path.partition("?")[0].rstrip("/"))
+        name = os.path.basename(store.whole_path.partition("?")[0].rstrip("/"))
+        if store.share is not None:
+            name = f"{store.share.name} of {name}"
         return f"{name}: {shape}" + (f", id {store.store_id}" if store.store_id else "")
     name = {"arrays": "arrays", "dask": "Dask arrays"}.get(inputs.kind, inputs.kind)
     if not digest or not isinstance(source, ArraySource):
@@ -105,6 +108,8 @@ def _data(inputs: Inputs) -> dict[str, Any]:
         found["contents"] = _digest(source)
     if store is not None:
         found["targets"] = _targets(store)
+        if store.share is not None:
+            found["share"] = asdict(store.share.drawn)
     return found
 
 

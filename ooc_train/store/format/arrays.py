@@ -8,6 +8,7 @@ from typing import Literal
 
 import numpy as np
 
+from ooc_train.store.format.chunk_sizes import default_chunk_rows
 from ooc_train.store.format.identity import MetadataStamp
 from ooc_train.store.format.missing_values import MissingValues
 
@@ -25,6 +26,10 @@ MISSING = 2**64 - 1
 
 _LARGE_CHUNK_BYTES = 8 * 2**20
 """Larger chunks are read in parts where possible, even at the cost of a second read."""
+
+_LARGE_CHUNK, _CHUNK_PART = 8, 2
+"""Chunks above 8 times the default size are read in parts of twice the default size. A larger part
+doesn't stay in cache."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -145,6 +150,18 @@ class ArrayLayout:
         checked = not self.crc or self.chunk_bytes > _LARGE_CHUNK_BYTES
         plain = self.direct and self.codec == "raw" and self.coding is None
         return plain and checked
+
+    @property
+    def part_rows(self) -> int:
+        """Rows of X that are read together: a chunk, or a part of a large chunk.
+
+        A part stays in cache from the read to the gradient, and needs no buffer for the rest of
+        its chunk. Whether chunks are split depends on the layout alone, not on the ceiling.
+        """
+        usual = default_chunk_rows(math.prod(self.row_shape), self.dtype)
+        if self.in_parts and self.chunk_rows > _LARGE_CHUNK * usual:
+            return _CHUNK_PART * usual
+        return self.chunk_rows
 
     @property
     def is_text(self) -> bool:

@@ -114,6 +114,7 @@ def rechunk_store(
     4
     """
     source = store if isinstance(store, Store) else open_store(store)
+    source.require_whole("rechunk")
     require_elsewhere(source, out)
     written = _number_type(source.dtype if dtype is None else dtype)
     rows = default_chunk_rows(source.n_features, written)

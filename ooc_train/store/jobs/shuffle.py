@@ -101,6 +101,7 @@ def shuffle_store(
     if seed < 0:
         raise ValueError(f"random_state={random_state!r} should be a whole number, at least 0")
     source = store if isinstance(store, Store) else open_store(store)
+    source.require_whole("shuffle")
     require_elsewhere(source, out)
     kept = kept_codec(source)
     ours = kept is not None

@@ -128,6 +128,7 @@ def verify_store(
     ()
     """
     store = store if isinstance(store, Store) else open_store(store)
+    store.require_whole("verify")
     arrays = arrays_of(store)
     with Budget(memory_ceiling) as budget:
         terms = budget.settle(partial(_terms, arrays))

@@ -2,19 +2,21 @@
 
 import math
 import os
+import shlex
 from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import replace
 from typing import Any, get_args
 
 from ooc_train.core.replacements import undo_replacement
-from ooc_train.errors import InvalidStore, StoreNotFound
+from ooc_train.errors import InvalidStore, StoreChanged, StoreNotFound
 from ooc_train.store.dataset import Store
 from ooc_train.store.format.arrays import ArrayLayout
 from ooc_train.store.format.checksums import CHECKSUMS, StoreChecksums
 from ooc_train.store.format.dimensions import require_rows_first
 from ooc_train.store.format.metadata import read_metadata
 from ooc_train.store.format.pairs import StorePair, finish_pair, pair_notes
+from ooc_train.store.format.shares import StoreShare, read_share
 from ooc_train.store.format.statistics import ColumnStatistics
 from ooc_train.store.opening.finding import find_node
 from ooc_train.store.opening.manifests import checksums_around, integrity_notes, manifest_of
@@ -51,6 +53,7 @@ def open_store(
     ----------
     path : str, os.PathLike, zarr.Group or zarr.Array
         Directory or URL of a Zarr group of any writer, format 2 or 3. A single array is taken as X.
+        Or the file of a share of a store's rows, which `split_store` wrote.
     X, y, sample_weight : str, os.PathLike or zarr.Array
         The arrays, by default those of that name in the group. Other names must exist: in the
         group; as a path from there, such as ``y="../two/y"`` or, for labels of AnnData,
@@ -75,6 +78,8 @@ def open_store(
         of its axes, values that are no numbers or stand for others, different lengths, no
         rows. Also if the format is newer than this package, or the metadata of a store of our
         format differ from what was written.
+    StoreChanged
+        If the store of a share was replaced since it was split.
 
     Examples
     --------
@@ -86,6 +91,11 @@ def open_store(
     >>> store.read("y", 0, 5)
     array([0, 0, 1, 1, 1], dtype=uint8)
     """
+    if (share := read_share(path)) is not None:
+        whole = open_store(
+            share.store_path, X=X, y=y, sample_weight=sample_weight, fill_missing=fill_missing
+        )
+        return _share_of(whole, share, os.path.abspath(os.fspath(path)))  # type: ignore[arg-type]
     notes: tuple[str, ...] = ()
     if isinstance(path, str | os.PathLike) and "://" not in os.fspath(path):
         location = os.path.abspath(path)
@@ -110,6 +120,39 @@ def open_store(
     }
     opened = opened | {"fill_missing": fill_missing} if len(opened) == len(places) else {}
     return replace(store, notes=(*notes, *store.notes), opened=opened)
+
+
+def _share_of(store: Store, share: StoreShare, path: str) -> Store:
+    """Return a share of a store, whose file lies at `path`.
+
+    Statistics and counts of all rows are none of the share. Rows that were appended later are not
+    in use.
+    """
+    if store.store_id != share.store_id or store.n_rows < share.n_stored:
+        raise StoreChanged(
+            f"{store.path} is not the store that {path} is a share of: it was replaced since; "
+            f"split it again: ooc-train split {shlex.quote(store.path)}"
+        )
+    if store.X.part_rows != share.chunk_rows:
+        raise InvalidStore(
+            f"{path} is a share of chunks of {share.chunk_rows:,} rows, and {store.X.path} is read "
+            f"by {store.X.part_rows:,}; leave out X=, or split the store again"
+        )
+    n = share.n_stored
+    return replace(
+        store,
+        path=path,
+        X=store.X.with_rows(n),
+        y=store.y and store.y.with_rows(n),
+        sample_weight=store.sample_weight and store.sample_weight.with_rows(n),
+        row_id=store.row_id and store.row_id.with_rows(n),
+        n_rows=share.n_rows,
+        class_counts=None,
+        statistics=None,
+        shuffled=share.shuffled,
+        pair=None,
+        share=share,
+    )
 
 
 def _replaced(node: Node) -> bool:

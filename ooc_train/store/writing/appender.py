@@ -29,6 +29,7 @@ from ooc_train.store.dataset import Store
 from ooc_train.store.format.arrays import ArrayLayout
 from ooc_train.store.format.checksums import CHECKSUMS, checksum, with_checksums
 from ooc_train.store.format.metadata import read_metadata
+from ooc_train.store.format.shares import read_share
 from ooc_train.store.format.statistics import StatisticsSum
 from ooc_train.store.opening.manifests import FORMAT_VERSION
 from ooc_train.store.opening.opener import open_store
@@ -77,6 +78,8 @@ class StoreAppender(CheckedRows):
 
     def __init__(self, path: str | os.PathLike[str]) -> None:
         self._open = True
+        if read_share(path) is not None:
+            open_store(path).require_whole("append")
         self._folder = _locked(os.fspath(path))
         try:
             self.store = store = open_store(path)

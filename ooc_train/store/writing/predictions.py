@@ -10,6 +10,8 @@ from numpy.typing import NDArray
 from ooc_train.core.closing import Discarding
 from ooc_train.store.dataset import Scalar
 from ooc_train.store.format.arrays import ArrayLayout
+from ooc_train.store.format.shares import StoreShare
+from ooc_train.store.reading.chunks import ChunkReader
 from ooc_train.store.writing.output import OutputStore
 from ooc_train.store.writing.rows import ChunkedRows, RowWriter
 
@@ -64,6 +66,21 @@ class PredictionRows(ChunkedRows):
     def commit(self) -> None:
         """Write the last chunk and commit the last shard."""
         self._finish()
+
+
+def row_ids(
+    ids: ChunkReader | None, within: StoreShare | None, start: int, count: int
+) -> NDArray[Any]:
+    """Return the ids of rows of one chunk of a store, or of a share; without ids, their numbers.
+
+    The number of a row of a share is that in the store.
+    """
+    first = start if within is None else within.stored_row(start)
+    if ids is None:
+        return np.arange(first, first + count)
+    found = np.empty(count, ids.layout.dtype)
+    ids.read_rows(first, first + count, found)
+    return found
 
 
 class PredictionWriter(Discarding):

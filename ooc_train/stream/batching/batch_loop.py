@@ -165,6 +165,7 @@ class Batches:
     def _settings(self) -> dict[str, Any]:
         """Return what decides the batches, beside the seed."""
         layout = self._layout
+        within = layout.source.within
         return {
             "n_rows": self.n_rows,
             "chunk_rows": layout.source.partition_rows,
@@ -174,7 +175,7 @@ class Batches:
             "drop_last": self._drop_last,
             "worker": self._worker,
             "workers": self._workers,
-        }
+        } | ({} if within is None else {"share": str(within.drawn)})
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Go on from a state: the next iteration begins after the batches that were taken.

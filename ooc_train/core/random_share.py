@@ -9,22 +9,24 @@ from numpy.typing import NDArray
 
 @dataclass(frozen=True)
 class RandomShare:
-    """Some partitions drawn at random, or all others: a small value to send, without a list.
+    """Some partitions drawn at random: a small value to send, without a list.
+
+    All partitions are put in random order, `numpy.random.default_rng(seed).permutation(n)`. The
+    share has those at some places of this order, so shares of other places have no partition of it.
 
     Attributes
     ----------
-    n_partitions, drawn : int
-        Number of all partitions, and of those that are drawn.
+    n_partitions : int
+        Number of all partitions.
+    places : tuple of (int, int)
+        The places in the random order, as ranges (first, stop).
     seed : int
-        Determines which ones.
-    others : bool
-        Whether the share is the partitions that are not drawn.
+        Determines the order.
     """
 
     n_partitions: int
-    drawn: int
+    places: tuple[tuple[int, int], ...]
     seed: int
-    others: bool = False
 
     @property
     def partitions(self) -> NDArray[np.intp]:
@@ -32,7 +34,7 @@ class RandomShare:
         return _partitions_of(self)
 
 
-@lru_cache(maxsize=4)
+@lru_cache(maxsize=8)
 def _partitions_of(share: RandomShare) -> NDArray[np.intp]:
     order = np.random.default_rng(share.seed).permutation(share.n_partitions)
-    return np.sort(order[share.drawn :] if share.others else order[: share.drawn])
+    return np.sort(np.concatenate([order[first:stop] for first, stop in share.places]))

@@ -1,0 +1,66 @@
+"""The command that splits a store into shares."""
+
+import os
+from typing import Annotated
+
+import typer
+
+from ooc_train.cli.command import command
+from ooc_train.cli.options import STORE, OutputOptions, Overwrite
+from ooc_train.cli.printing import count, print_json
+from ooc_train.core.text import aligned, printable
+
+
+@command
+def split(
+    *,
+    store: Annotated[str, STORE],
+    test: Annotated[
+        float | None,
+        typer.Option(metavar="NUMBER", help="About which part of the rows is the test share."),
+    ] = None,
+    folds: Annotated[
+        int | None,
+        typer.Option(metavar="N", help="Folds of the rows, or of those that are not for test."),
+    ] = None,
+    out: Annotated[
+        str | None,
+        typer.Option(metavar="FOLDER", help="Folder of the shares (default: beside the store)."),
+    ] = None,
+    random_state: Annotated[
+        int, typer.Option("--random-state", "--seed", metavar="N", min=0, help="Seed.")
+    ] = 0,
+    by_chunks: Annotated[
+        bool,
+        typer.Option("--by-chunks", help="Draw chunks though rows are in no random order."),
+    ] = False,
+    overwrite: Overwrite = False,
+    output: OutputOptions,
+) -> None:
+    """Split the rows of a store into shares, without copying it.
+
+    A share is a small file, which other commands read as a store.
+    """
+    from ooc_train.store.jobs.split import split_store
+
+    shares = split_store(
+        store,
+        out,
+        test=test,
+        folds=folds,
+        random_state=random_state,
+        by_chunks=by_chunks,
+        overwrite=overwrite,
+    )
+    if output.as_json:
+        found = {name: {"path": each.path, "n_rows": each.n_rows} for name, each in shares.items()}
+        print_json({"shares": found})
+        return
+    table = [["share", "rows", "of all", "chunks"]]
+    for each in shares.values():
+        if (share := each.share) is not None:
+            part = f"{100 * each.n_rows / share.n_stored:.1f} %"
+            chunks = len(share.drawn.partitions)
+            table.append([os.path.relpath(each.path), f"{each.n_rows:,}", part, f"{chunks:,}"])
+    typer.echo(printable("\n".join(aligned(table))))
+    typer.echo(printable(f"{count(len(shares), 'share')} of {store}, by seed {random_state}"))

@@ -1,0 +1,161 @@
+"""Shares of the rows of a store: small files that name the store, and no rows of their own.
+
+A share is some of the store's chunks, drawn at random (or parts of large chunks). It has the rows
+that the store had when it was split: rows that are appended later belong to no share.
+"""
+
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+from ooc_train.core.files import FileKind, read_json
+from ooc_train.core.random_share import RandomShare
+from ooc_train.core.schema import (
+    UnfitError,
+    integer,
+    list_of,
+    one_of,
+    or_none,
+    record,
+    require,
+    text,
+)
+from ooc_train.errors import InvalidStore
+from ooc_train.tables.names import SHARE_SUFFIX
+
+_FORMAT, _VERSION = "ooc_train.share", 1
+_FILE = FileKind("a share of a store", 2**20, InvalidStore, "split the store again")
+_VALUES = record(
+    {
+        "format": one_of(_FORMAT),
+        "format_version": one_of(_VERSION),
+        "name": text,
+        "store": text,
+        "store_id": text,
+        "shuffled": or_none(integer()),
+        "n_rows": integer(1),
+        "chunk_rows": integer(1),
+        "seed": integer(0, 2**128),
+        "places": list_of(list_of(integer(0), least=2, most=2), least=1),
+    }
+)
+
+
+@dataclass(frozen=True)
+class StoreShare:
+    """A share of the rows of a store, as its file records it.
+
+    Attributes
+    ----------
+    name : str
+        Such as "test" or "fold1.train".
+    store_path, store_id : str
+        Path or URL of the store, and its id when it was split.
+    shuffled : int or None
+        Seed of the rows' shuffle, None if they are in their original order.
+    n_stored, chunk_rows : int
+        Rows of the store when it was split, and rows of a chunk, the unit that is drawn.
+    drawn : RandomShare
+        Which chunks the share has.
+    """
+
+    name: str
+    store_path: str
+    store_id: str
+    shuffled: int | None
+    n_stored: int
+    chunk_rows: int
+    drawn: RandomShare
+
+    @property
+    def n_rows(self) -> int:
+        """Number of rows of the share."""
+        chunks = self.drawn.partitions
+        # The last chunk of the store may be shorter, and is the last one of its share.
+        lacking = (int(chunks[-1]) + 1) * self.chunk_rows - self.n_stored
+        return len(chunks) * self.chunk_rows - max(0, lacking)
+
+    def runs(self, start: int, stop: int) -> Iterator[tuple[int, int]]:
+        """Yield where rows of the share lie in the store: (first row, stop row) of each run.
+
+        Raises
+        ------
+        IndexError
+            If the share has no such rows.
+        """
+        if not 0 <= start <= stop <= self.n_rows:
+            raise IndexError(f"rows {start:,} to {stop:,} of {self.n_rows:,} of a share")
+        size, chunks = self.chunk_rows, self.drawn.partitions
+        for i in range(start // size, -(-stop // size)):
+            first, begin = int(chunks[i]) * size, i * size
+            yield first + max(0, start - begin), first + min(size, stop - begin)
+
+    def stored_row(self, row: int) -> int:
+        """Return the number within the store of a row of the share."""
+        return next(self.runs(row, row + 1))[0]
+
+    def __str__(self) -> str:
+        chunks = f"{len(self.drawn.partitions):,} of {self.drawn.n_partitions:,} chunks"
+        return f"{self.name} of {self.store_path}: {chunks}, by seed {self.drawn.seed}"
+
+    def to_json(self, folder: str) -> dict[str, Any]:
+        """Return the values of the file of the share, which will lie in a folder."""
+        path = self.store_path
+        return {
+            "format": _FORMAT,
+            "format_version": _VERSION,
+            "name": self.name,
+            "store": path if "://" in path else os.path.relpath(path, folder),
+            "store_id": self.store_id,
+            "shuffled": self.shuffled,
+            "n_rows": self.n_stored,
+            "chunk_rows": self.chunk_rows,
+            "seed": self.drawn.seed,
+            "places": self.drawn.places,
+        }
+
+
+def read_share(path: Any) -> StoreShare | None:
+    """Return the share whose file lies at a path; None if the path is no such file.
+
+    Raises
+    ------
+    InvalidStore
+        If the file is damaged.
+    """
+    if not isinstance(path, str | os.PathLike):
+        return None
+    place = os.path.abspath(os.fspath(path))
+    if not place.endswith(SHARE_SUFFIX) or not os.path.isfile(place):
+        return None
+    values = read_json(place, _FILE)
+    require(values, _values, place, _FILE)
+    store = values["store"]
+    if "://" not in store:
+        store = os.path.normpath(os.path.join(os.path.dirname(place), store))
+    chunks = -(-values["n_rows"] // values["chunk_rows"])
+    places = tuple((first, stop) for first, stop in values["places"])
+    return StoreShare(
+        values["name"],
+        store,
+        values["store_id"],
+        values["shuffled"],
+        values["n_rows"],
+        values["chunk_rows"],
+        RandomShare(chunks, places, values["seed"]),
+    )
+
+
+def _values(value: Any, place: str) -> None:
+    """Raise `UnfitError` unless a value is that of a share: of chunks that are there, each once."""
+    _VALUES(value, place)
+    end = 0
+    for first, stop in value["places"]:
+        if not end <= first <= stop:
+            raise UnfitError("places are ranges of chunks in ascending order")
+        end = stop
+    if all(first == stop for first, stop in value["places"]):
+        raise UnfitError("places has no chunk")
+    if end > -(-value["n_rows"] // value["chunk_rows"]):
+        raise UnfitError("places has chunks that the store does not have")

@@ -1,0 +1,153 @@
+"""Shares of the rows of a store, for training, test and cross-validation, without a copy.
+
+Whole chunks are drawn at random. In a store whose rows lie in random order, these are random rows.
+"""
+
+import json
+import os
+import shlex
+from collections.abc import Iterator
+
+from ooc_train.core.atomic import PartialOutput
+from ooc_train.core.output_kinds import SPLIT, explain_os_errors
+from ooc_train.core.places import local_path
+from ooc_train.core.random_share import RandomShare
+from ooc_train.core.renames import sync_file, sync_folder
+from ooc_train.core.settings import LARGEST_SEED, Count, Number
+from ooc_train.errors import InvalidStore
+from ooc_train.store.dataset import Store
+from ooc_train.store.format.shares import StoreShare
+from ooc_train.store.jobs.rewriting_commands import shuffle_command
+from ooc_train.store.jobs.store_records import arrays_of
+from ooc_train.store.opening.opener import open_store
+from ooc_train.tables.names import SHARE_SUFFIX
+
+Places = tuple[tuple[int, int], ...]
+
+
+def split_store(
+    store: str | os.PathLike[str] | Store,
+    out: str | os.PathLike[str] | None = None,
+    *,
+    test: float | None = None,
+    folds: int | None = None,
+    random_state: int = 0,
+    by_chunks: bool = False,
+    overwrite: bool = False,
+) -> dict[str, Store]:
+    """Split the rows of a store into shares, small files that name chunks of the store.
+
+    A share is accepted wherever a store is, to read from it. No row is read or copied.
+
+    Parameters
+    ----------
+    store : str, path or Store
+        The store, of this package's format.
+    out : str, path or None
+        The folder of the shares' files; None is one beside the store, "a.split" of "a.zarr".
+    test : float or None
+        About which part of the rows is the share "test"; the rest is the share "train".
+    folds : int or None
+        In how many folds the rows are cut, or those of the share "train" with `test`. The share
+        "fold1.test" is the first fold, and "fold1.train" is all others.
+    random_state : int
+        Seed of the order in which chunks are drawn, `default_rng(seed).permutation(chunks)`. The
+        first of them are the share "test", and the folds follow.
+    by_chunks : bool
+        Whether whole chunks are drawn though the rows of the store are in no random order.
+    overwrite : bool
+        Whether an earlier split at `out` is replaced.
+
+    Returns
+    -------
+    dict of str to Store
+        The shares by their names. Rows that are appended to the store later belong to none.
+
+    Raises
+    ------
+    InvalidStore
+        If the store has no id, or is a share itself.
+    OutputExists, OSError
+        If `out` exists, or nothing can be written there.
+    ValueError
+        If rows are in no random order, or there are too few chunks.
+
+    Examples
+    --------
+    >>> from ooc_train import make_data, split_store
+    >>> store = make_data("made.zarr", rows=100_000, features=20)
+    >>> shares = split_store("made.zarr", test=0.2)
+    >>> {name: share.n_rows for name, share in shares.items()}
+    {'train': 79008, 'test': 20992}
+    """
+    source = store if isinstance(store, Store) else open_store(store)
+    source.require_whole("split")
+    test = Number((None,), above=0.0).check("test", test)
+    folds = Count((None,), least=2).check("folds", folds)
+    seed = Count(least=0, most=LARGEST_SEED).check("random_state", random_state)
+    if test is None and folds is None:
+        raise ValueError("nothing to split into; set test=0.2, folds=5, or both")
+    if test is not None and test >= 1:
+        raise ValueError(f"test={test:g} leaves no row to learn from; it is below 1")
+    if not source.store_id:
+        raise InvalidStore(
+            f"{source.path} has no id, by which a share knows that its store was not replaced: "
+            f"another program wrote it; {shuffle_command(source.path, arrays_of(source))}"
+        )
+    if source.shuffled is None and not by_chunks:
+        raise ValueError(
+            f"the rows of {source.path} are not known to be in random order, so whole chunks of "
+            f"them are no random rows; {shuffle_command(source.path, arrays_of(source))}, or draw "
+            "chunks as they are, by_chunks=True"
+        )
+    place = _place(source) if out is None else local_path(out)
+    size = source.X.part_rows
+    n = -(-source.n_rows // size)
+    _require_chunks(source, n, (0 if test is None else 1) + (folds or 1))
+    with PartialOutput(place, SPLIT, overwrite=overwrite) as output:
+        names = []
+        for name, places in _shares(n, test, folds):
+            drawn = RandomShare(n, places, seed)
+            share = StoreShare(
+                name, source.path, source.store_id, source.shuffled, source.n_rows, size, drawn
+            )
+            names.append(name)
+            file = os.path.join(output.partial_path, name + SHARE_SUFFIX)
+            with explain_os_errors(place), open(file, "w", encoding="utf-8") as text:
+                json.dump(share.to_json(place), text)
+                sync_file(text)
+        sync_folder(output.partial_path)
+        output.commit()
+    return {name: open_store(os.path.join(place, name + SHARE_SUFFIX)) for name in names}
+
+
+def _shares(n: int, test: float | None, folds: int | None) -> Iterator[tuple[str, Places]]:
+    """Yield the name of each share, and its places in the random order of `n` chunks."""
+    first = 0
+    if test is not None:
+        first = min(max(1, round(test * n)), n - (folds or 1))
+        yield "train", ((first, n),)
+        yield "test", ((0, first),)
+    for i in range(folds or 0):
+        begin, end = (first + (n - first) * k // (folds or 1) for k in (i, i + 1))
+        others = ((first, begin), (end, n))
+        yield f"fold{i + 1}.train", tuple(each for each in others if each[0] < each[1])
+        yield f"fold{i + 1}.test", ((begin, end),)
+
+
+def _place(source: Store) -> str:
+    """Return the folder of shares beside a store."""
+    if "://" in source.path:
+        raise ValueError(f"{source.path} is a URL; name a local folder for the shares, out=")
+    return os.path.splitext(source.path.rstrip("/"))[0] + ".split"
+
+
+def _require_chunks(source: Store, n: int, needed: int) -> None:
+    """Raise `ValueError` if there are fewer chunks than shares."""
+    if n < needed:
+        rows = max(1, source.n_rows // (20 * needed))
+        raise ValueError(
+            f"{source.path} has {n:,} chunks of {source.X.part_rows:,} rows, and {needed:,} are "
+            "needed, better 20 for each share; make smaller ones: "
+            f"ooc-train rechunk {shlex.quote(source.path)} OUT --chunk-rows {rows}"
+        )
