@@ -70,7 +70,7 @@ class FollowOptions:
             metavar="DURATION",
             help="Least time between two saves of the model (default: 10s).",
         ),
-    ] = 10.0
+    ] = None
 
     def made(self) -> Following:
         """Return the settings, checked."""
@@ -109,8 +109,8 @@ def follow(
 ) -> None:
     """Learn from the rows of a store in their order, and from further ones as they are appended.
 
-    Each row is scored before it is learned from. It ends by --max-rows, --idle, Ctrl-C or SIGTERM;
-    the same command goes on.
+    Each row is scored before it is learned from, in batches of 32 rows unless --batch-size says
+    others. It ends by --max-rows, --idle, Ctrl-C or SIGTERM; the same command goes on.
     """
     if source not in (None, "-"):
         raise typer.BadParameter("--from takes -, the standard input; append files instead")
@@ -164,7 +164,7 @@ def follow(
                 overwrite=overwrite,
                 max_rows=options.max_rows,
                 idle=options.idle,
-                publish_every=options.publish_every,
+                publish_every="10s" if options.publish_every is None else options.publish_every,
                 callbacks=(tell, interrupts),
                 memory_ceiling=ceiling,
             )
