@@ -56,6 +56,9 @@ from .explanation.importance_table import Importance as Importance
 from .explanation.summary import summary as summary
 from .exporting.export import Exported as Exported
 from .exporting.export import export as export
+from .following.follow import follow as follow
+from .following.follow_run import Followed as Followed
+from .following.follow_settings import Following as Following
 from .inference.calibrate import calibrate as calibrate
 from .inference.class_metrics import ClassMetrics as ClassMetrics
 from .inference.group_metrics import GroupMetrics as GroupMetrics
@@ -139,9 +142,6 @@ from .stream.plan import Plan as Plan
 from .tables.cell_formats import CellFormats as CellFormats
 from .tables.recipe import Recipe as Recipe
 from .training.checkpoints import Checkpoint as Checkpoint
-from .training.follow import follow as follow
-from .training.follow_run import Followed as Followed
-from .training.follow_settings import Following as Following
 from .training.loop import train as train
 from .training.planning import plan as plan
 

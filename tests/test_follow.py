@@ -33,14 +33,14 @@ from ooc_train import (
     train,
 )
 from ooc_train.errors import StoreChanged
+from ooc_train.following import follower
+from ooc_train.following.drift import DriftTest
+from ooc_train.following.follow_settings import Following
 from ooc_train.optimizers import OPTIMIZERS
 from ooc_train.optimizers.averaging import average_every, average_share
 from ooc_train.runs.events import Noted
 from ooc_train.runs.run_loading import load_fitted
 from ooc_train.store.writing import appender, rows
-from ooc_train.training import follower
-from ooc_train.training.drift import DriftTest
-from ooc_train.training.follow_settings import Following
 from tests.kept_runs import torch_run
 from tests.killing import run_forked
 

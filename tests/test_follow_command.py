@@ -26,9 +26,9 @@ from ooc_train import (
     ingest,
     open_store,
 )
+from ooc_train.following.follow_settings import Following
 from ooc_train.runs.run_loading import load_fitted
 from ooc_train.store.jobs.piped_rows import PipedRows, _Lines
-from ooc_train.training.follow_settings import Following
 
 ROOT = Path(__file__).parent.parent
 RNG = np.random.default_rng(0)

@@ -22,16 +22,16 @@ from ooc_train.cli.printing import count, print_json
 from ooc_train.core.settings import defaults_of, settings_of
 from ooc_train.core.text import printable
 from ooc_train.core.units import approximate_duration, format_duration, parse_duration
+from ooc_train.following.follow_settings import BATCH_ROWS, Following
 from ooc_train.memory.ceiling import Ceiling
 from ooc_train.monitoring.callbacks import ConsoleBar
-from ooc_train.training.follow_settings import BATCH_ROWS, Following
 
 _LINE_SECONDS = 1.0
 """Least time between two lines about windows."""
 
 if TYPE_CHECKING:
+    from ooc_train.following.follow_run import Followed
     from ooc_train.runs.events import Event
-    from ooc_train.training.follow_run import Followed
 
 
 def _with_settings(cls: Class) -> Class:
@@ -120,9 +120,9 @@ def follow(
     ceiling = Ceiling.of(memory_ceiling, whole_process=True)
     notes: dict[str, None] = {}
     with ConsoleBar(quiet=output.quiet) as bar:
+        from ooc_train.following.follow import follow as follow_store
         from ooc_train.monitoring.interrupts import Interrupts
         from ooc_train.runs.events import Compiling, Noted, Started, Stepped
-        from ooc_train.training.follow import follow as follow_store
 
         last = perf_counter()
 

@@ -28,7 +28,7 @@ _SETTINGS: dict[str, Any] = {
     "default_role": "literal",
 }
 
-_FIRST = ("estimators", "models", "solvers", "training", "inference", "explanation", "experiments")
+_FIRST = ("estimators", "models", "solvers", "training", "following", "inference", "explanation")
 """Rooms that the list begins with; the others follow by name."""
 
 

@@ -9,6 +9,9 @@ from typing import Self
 from ooc_train.core.atomic import PartialOutput
 from ooc_train.core.output_kinds import RUN
 from ooc_train.errors import OocTrainError
+from ooc_train.following.follow_record import FollowRecord
+from ooc_train.following.follower import Follower
+from ooc_train.following.growing_store import GrowingStore
 from ooc_train.runs.events import Callback, Event, Noted, Progressed, Started, Stepped, Stop
 from ooc_train.runs.fitted import Fitted
 from ooc_train.runs.report import Report
@@ -18,9 +21,6 @@ from ooc_train.stream.plan import Plan
 from ooc_train.stream.requirements import Requirements
 from ooc_train.stream.store_source import StoreSource
 from ooc_train.training.checkpoints import CheckpointFolder, Snapshot
-from ooc_train.training.follow_record import FollowRecord
-from ooc_train.training.follower import Follower
-from ooc_train.training.growing_store import GrowingStore
 from ooc_train.training.run_identity import origin_of
 from ooc_train.training.task import Task, fitted_model
 

@@ -9,9 +9,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ooc_train.errors import InvalidRun
+from ooc_train.following.drift import DriftTest
 from ooc_train.runs.events import Stepped
 from ooc_train.runs.history import Steps
-from ooc_train.training.drift import DriftTest
 
 _HALF_LIFE = 10
 """Windows after which a loss counts half in the decayed loss."""

@@ -17,6 +17,9 @@ from numpy.typing import NDArray
 
 from ooc_train.core.sums import Sums
 from ooc_train.errors import Diverged
+from ooc_train.following.follow_record import FollowRecord
+from ooc_train.following.follow_settings import Following, rows_at_a_time
+from ooc_train.following.windowed_updates import WindowedUpdates
 from ooc_train.models.linear import LinearProblem
 from ooc_train.models.problem import ModelProblem, UpdatesOfProblem
 from ooc_train.runs.events import Stepped
@@ -30,11 +33,8 @@ from ooc_train.stream.passes import Stream
 from ooc_train.stream.store_source import StoreSource
 from ooc_train.stream.timings import Timings
 from ooc_train.training.column_scaling import column_moments, with_target_mean
-from ooc_train.training.follow_record import FollowRecord
-from ooc_train.training.follow_settings import Following, rows_at_a_time
 from ooc_train.training.task import Task
 from ooc_train.training.updating_task import problem_of, updates_of
-from ooc_train.training.windowed_updates import WindowedUpdates
 
 _SECONDS = 0.5
 """Approximate time of one call of `learn`."""

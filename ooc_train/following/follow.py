@@ -13,6 +13,16 @@ from ooc_train.core.settings import defaults_of
 from ooc_train.core.threads import one_blas_thread
 from ooc_train.core.units import parse_duration
 from ooc_train.errors import InvalidStore
+from ooc_train.following.follow_run import (
+    Followed,
+    FollowRun,
+    Published,
+    planned_source,
+    requirements,
+)
+from ooc_train.following.follow_settings import BATCH_ROWS, Following, rows_at_a_time
+from ooc_train.following.follower import Follower
+from ooc_train.following.growing_store import GrowingStore, appending
 from ooc_train.memory.ceiling import Ceiling
 from ooc_train.models.model import Model
 from ooc_train.monitoring.interrupts import Interrupts
@@ -23,16 +33,6 @@ from ooc_train.solvers.training_settings import Training
 from ooc_train.store.dataset import Store
 from ooc_train.stream.inputs import read_inputs
 from ooc_train.training.checkpoints import Checkpoint, CheckpointFolder
-from ooc_train.training.follow_run import (
-    Followed,
-    FollowRun,
-    Published,
-    planned_source,
-    requirements,
-)
-from ooc_train.training.follow_settings import BATCH_ROWS, Following, rows_at_a_time
-from ooc_train.training.follower import Follower
-from ooc_train.training.growing_store import GrowingStore, appending
 from ooc_train.training.updating_task import updating_task
 
 _BY_BATCHES = Training(batch_size=BATCH_ROWS)
