@@ -389,6 +389,12 @@ def test_a_target_of_text_is_told_how_it_may_be_numbers(tmp_path):
     assert made.recipe.classes is None
 
 
+def test_the_cell_that_keeps_a_column_text_is_named(tmp_path):
+    (tmp_path / "a.csv").write_text("a;y\n1,5 €;1\n2,5 €;2\n3,5a €;3\n")
+    with pytest.raises(InvalidTable, match="a cell is '3,5a €', which is no number by --decimal"):
+        ingest(tmp_path / "a.csv", tmp_path / "a.zarr", target="y", delimiter=";", formats=GERMAN)
+
+
 def test_numbers_of_two_readings_are_told(tmp_path):
     (tmp_path / "a.csv").write_text("a;b;y\n1.500;0.125;1\n12.500;2.500;3\n")
     made = ingest(tmp_path / "a.csv", tmp_path / "a.zarr", target="y", delimiter=";")

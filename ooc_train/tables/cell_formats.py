@@ -25,7 +25,7 @@ from ooc_train.tables.values import WrongValueError, shown_value
 
 Converter = Callable[[pa.Array], pa.Array]
 
-_THOUSANDS = {",": ",", ".": r"\.", " ": "[ \u00a0\u2009\u202f]", "'": "['\u2019]"}
+THOUSANDS = {",": ",", ".": r"\.", " ": "[ \u00a0\u2009\u202f]", "'": "['\u2019]"}
 """Signs between thousands, and the patterns of what people write for them."""
 
 _GAP = "[\\s\u00a0\u2009\u202f]*"
@@ -84,7 +84,7 @@ class CellFormats:
     def __post_init__(self) -> None:
         if self.decimal not in (".", ","):
             raise ValueError(f"decimal={shown(self.decimal)} should be '.' or ','")
-        if self.thousands is not None and self.thousands not in _THOUSANDS:
+        if self.thousands is not None and self.thousands not in THOUSANDS:
             raise ValueError(f"thousands={shown(self.thousands)} should be ',', '.', ' ' or \"'\"")
         if self.thousands == self.decimal:
             raise ValueError(f"thousands and decimal are both {self.decimal!r}; use two signs")
@@ -174,6 +174,17 @@ class CellFormats:
             return Column(name, "number", "bool")
         return None
 
+    def misfit(self, cells: pa.Array) -> str:
+        """Return why text is no column of numbers, for a cell after others that are; else ""."""
+        found = [(0, "")]
+        for symbol in ("", *self.symbols) if self.of_numbers else ():
+            try:
+                self.numbers(symbol, cells)
+            except WrongValueError as error:
+                found.append((error.row, error.why))
+        row, why = max(found)
+        return f"a cell {why}" if row else ""
+
     def numbers(self, symbol: str, array: pa.Array) -> pa.Array:
         """Return text as float64, and other arrays as they are.
 
@@ -199,7 +210,7 @@ class CellFormats:
         if self.thousands in (",", "."):
             text = pc.replace_substring(text, self.thousands, "")
         elif self.thousands:
-            text = pc.replace_substring_regex(text, _THOUSANDS[self.thousands], "")
+            text = pc.replace_substring_regex(text, THOUSANDS[self.thousands], "")
         if self.decimal == ",":
             text = pc.replace_substring(text, ",", ".")
         return text.cast(pa.float64())
@@ -210,7 +221,7 @@ class CellFormats:
         point = re.escape(self.decimal)
         whole = r"\d+"
         if self.thousands:
-            whole = rf"(?:[1-9]\d{{0,2}}(?:{_THOUSANDS[self.thousands]}\d{{3}})+|\d+)"
+            whole = rf"(?:[1-9]\d{{0,2}}(?:{THOUSANDS[self.thousands]}\d{{3}})+|\d+)"
         return rf"^[+-]?(?:{whole}(?:{point}\d*)?|{point}\d+)(?:[eE][+-]?\d+)?$"
 
     def flags(self, array: pa.Array) -> pa.Array:

@@ -17,7 +17,7 @@ import pyarrow.compute as pc
 
 from ooc_train.tables.arrow import from_texts, to_numpy
 from ooc_train.tables.batches import Tables
-from ooc_train.tables.cell_formats import PLAIN, CellFormats, fits
+from ooc_train.tables.cell_formats import PLAIN, THOUSANDS, CellFormats, fits
 from ooc_train.tables.column_kinds import kind_of
 
 _MOST_CELLS = 10_000
@@ -94,7 +94,11 @@ def guess(cells: pa.Array) -> Guess | None:
         return None
     # Formats that give the same numbers as others before are no further reading.
     readings: dict[bytes, CellFormats] = {}
+    letters = "".join({*"".join(digits)})
     for decimal, thousands in _SEPARATORS:
+        other = (decimal, thousands) != (".", None)
+        if other and not re.search(THOUSANDS[thousands or decimal], letters):
+            continue
         formats = replace(given, decimal=decimal, thousands=thousands, symbols=symbols)
         found = fits(partial(formats.numbers, "".join(symbols)), array)
         if found is not None:

@@ -142,7 +142,7 @@ class Roles:
                 what: ColumnKind = "date" if kind == "date" else "number"
                 columns.append(Column(name, what, str(tables.schema.field(name).type)))
         if any(wrong.values()):
-            raise InvalidTable(undeclared_columns(tables, **wrong))
+            raise InvalidTable(undeclared_columns(tables, self.formats, **wrong))
         return Recipe(
             tuple(columns),
             self._target(tables),

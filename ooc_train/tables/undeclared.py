@@ -10,6 +10,7 @@ from ooc_train.core.text import brief
 from ooc_train.errors import InvalidTable
 from ooc_train.tables.arrow import from_texts
 from ooc_train.tables.batches import Tables
+from ooc_train.tables.cell_formats import CellFormats
 from ooc_train.tables.diagnostics import is_number
 from ooc_train.tables.format_guesses import guess, together
 from ooc_train.tables.names import as_option
@@ -18,14 +19,21 @@ _FEW_VALUES, _FEW_SHARE = 100, 0.1
 """Values of text that are always few enough for categories, and else the largest share of rows."""
 
 
-def undeclared_columns(tables: Tables, text: Sequence[str], other: Sequence[str]) -> str:
-    """Return the message for columns of text and of other types that no role declares."""
+def undeclared_columns(
+    tables: Tables, formats: CellFormats, text: Sequence[str], other: Sequence[str]
+) -> str:
+    """Return the message for columns of text and of other types that no role declares.
+
+    `formats` are those of the user.
+    """
     lines = []
     if text:
         found = first_texts(tables, text)
-        guesses = {name: guess(from_texts(found[name].texts)) for name in text}
+        cells = {name: from_texts(found[name].texts) for name in text}
+        guesses = {name: guess(cells[name]) for name in text}
+        hints = {name: str(guesses[name] or formats.misfit(cells[name])) for name in text}
         columns = "\n".join(
-            f"  {name}: {found[name]}" + (f"; {guesses[name]}" if guesses[name] else "")
+            f"  {name}: {found[name]}" + (f"; {hints[name]}" if hints[name] else "")
             for name in text
         )
         lines.append(
