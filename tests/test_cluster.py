@@ -134,9 +134,9 @@ def test_the_ceiling_is_decided_before_the_private_cluster_is_started(tmp_path, 
     with Job(source) as job:
         needed = job.plan(large).smallest_ceiling
 
-    def start(*arguments):
+    def start(*arguments, **settings):
         available[0] //= 3
-        return choose_executor(*arguments)
+        return choose_executor(*arguments, **settings)
 
     monkeypatch.setattr("ooc_train.runtime.job.choose_executor", start)
     available[0] = told = needed * 20 // 13  # of which 65 % are needed

@@ -31,11 +31,15 @@ WEIGHTS = RNG.integers(1, 4, ROWS).astype(float)
 
 
 def _exported() -> list[type]:
+    """Return the estimators that learn from rows alone: a calibration begins with a fitted model."""
     found = [getattr(ooc_train, name) for name in dir(ooc_train)]
     return [
         each
         for each in found
-        if isinstance(each, type) and issubclass(each, BaseEstimator) and hasattr(each, "fit")
+        if isinstance(each, type)
+        and issubclass(each, BaseEstimator)
+        and hasattr(each, "fit")
+        and each is not ooc_train.CalibratedClassifier
     ]
 
 
