@@ -295,6 +295,15 @@ def test_a_split_that_cannot_be_is_refused(made, tmp_path, given, said):
     assert not (tmp_path / "s").exists()
 
 
+def test_no_share_keeps_the_password_of_a_url(made, tmp_path):
+    whole = open_store(made[0] / "a.zarr")
+    for secret in ("s3://key:secret@host/a.zarr", "https://host/a.zarr?token=secret"):
+        with pytest.raises(ValueError, match="holds a password or a token") as refused:
+            split_store(replace(whole, path=secret), tmp_path / "s", test=0.2)
+        assert "secret" not in str(refused.value)
+    assert not (tmp_path / "s").exists()
+
+
 def test_a_split_replaces_no_other_unless_asked_for(made, tmp_path):
     store, out = made[0] / "a.zarr", tmp_path / "s"
     first = split_store(store, out, folds=2)

@@ -12,13 +12,18 @@ import stat
 
 from ooc_train.errors import UnsafePlace
 
-__all__ = ["local_path", "temporary_place", "why_unsafe"]
+__all__ = ["local_path", "may_tell_secret", "temporary_place", "why_unsafe"]
 
 _URL = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+:/")
 """The start of a URL; `pathlib` turns two slashes into one."""
 
 _OVERFLOW = 65534
 """User `nobody`: the apparent owner of files whose owner a user namespace does not map."""
+
+
+def may_tell_secret(place: str) -> bool:
+    """Return whether a URL may hold a password or a token, which no file of ours keeps."""
+    return "://" in place and any(sign in place for sign in "@?#")
 
 
 def temporary_place() -> str:

@@ -9,6 +9,7 @@ import os
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+from ooc_train.core.places import may_tell_secret
 from ooc_train.core.settings import CheckedSettings, Flag, defaults_of, settings_of
 from ooc_train.models.model_registry import MODELS
 from ooc_train.runs.fitted import CONFIG_FILE
@@ -58,7 +59,7 @@ def config_of(task: Task) -> str | None:
     seed = task.settings.seed if training.draws(model) else seed
     found |= {} if seed is None else {"random-state": seed}
     head = [f"# Repeats this run: ooc-train train --config {CONFIG_FILE} --out NEW.run"]
-    if _is_secret(found["store"]):
+    if may_tell_secret(found["store"]):
         del found["store"]
         head.append("# The URL of STORE holds a password or a token; give it on the command line.")
     return "\n".join([*head, *(f"{key} = {_toml(value)}" for key, value in found.items())]) + "\n"
@@ -76,7 +77,7 @@ def _data(store: Store | None) -> Iterator[tuple[str, Any]]:
                 raise _InexpressibleError
             yield "no-weights", True
         elif place != role:
-            if _is_secret(place) or not place.isprintable():
+            if may_tell_secret(place) or not place.isprintable():
                 raise _InexpressibleError
             yield key, place
     if store.opened["fill_missing"]:
@@ -85,7 +86,7 @@ def _data(store: Store | None) -> Iterator[tuple[str, Any]]:
 
 def _validation(store: Store | None, training: Store | None) -> str:
     """Return the path of the validation rows, whose arrays have the names of the training rows."""
-    if store is None or training is None or _is_secret(store.path):
+    if store is None or training is None or may_tell_secret(store.path):
         raise _InexpressibleError
     named, due = dict(_data(store)), dict(_data(training))
     inside = {
@@ -141,11 +142,6 @@ def _part(value: Any) -> str:
     if isinstance(value, list):
         return "/".join(map(_part, value))
     return str(int(value)) if isinstance(value, bool) else str(value)
-
-
-def _is_secret(place: str) -> bool:
-    """Return whether a URL may hold a password or a token."""
-    return "://" in place and any(sign in place for sign in "@?#")
 
 
 def _toml(value: Any) -> str:

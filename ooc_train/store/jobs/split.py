@@ -10,7 +10,7 @@ from collections.abc import Iterator
 
 from ooc_train.core.atomic import PartialOutput
 from ooc_train.core.output_kinds import SPLIT, explain_os_errors
-from ooc_train.core.places import local_path
+from ooc_train.core.places import local_path, may_tell_secret
 from ooc_train.core.random_share import RandomShare
 from ooc_train.core.renames import sync_file, sync_folder
 from ooc_train.core.settings import LARGEST_SEED, Count, Number
@@ -70,7 +70,8 @@ def split_store(
     OutputExists, OSError
         If `out` exists, or nothing can be written there.
     ValueError
-        If rows are in no random order, or there are too few chunks.
+        If rows are in no random order, if there are too few chunks, or if the store is a URL with
+        a password or a token.
 
     Examples
     --------
@@ -93,6 +94,11 @@ def split_store(
         raise InvalidStore(
             f"{source.path} has no id, by which a share knows that its store was not replaced: "
             f"another program wrote it; {shuffle_command(source.path, arrays_of(source))}"
+        )
+    if may_tell_secret(source.path):
+        raise ValueError(
+            "the URL of the store holds a password or a token, which files of shares would keep; "
+            "open the store by a URL without one, with credentials in the environment"
         )
     if source.shuffled is None and not by_chunks:
         raise ValueError(
