@@ -31,7 +31,7 @@ WEIGHTS = RNG.integers(1, 4, ROWS).astype(float)
 
 
 def _exported() -> list[type]:
-    """Return the estimators that learn from rows alone: a calibration begins with a fitted model."""
+    """Return the estimators that learn from rows alone: calibrations begin with a fitted model."""
     found = [getattr(ooc_train, name) for name in dir(ooc_train)]
     return [
         each
