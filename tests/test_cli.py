@@ -296,6 +296,10 @@ def test_every_option_is_explained():
             assert len(row.strip("│ *").split()) > 2, row
 
 
+def test_help_keeps_words_in_brackets():
+    assert "pip install 'ooc-train[onnx]'" in in_words(here("export", "--help").stdout)
+
+
 def test_the_help_of_a_model_has_its_options_alone():
     of_ridge = in_words(here("train", "--model", "ridge", "-h").stdout)
     of_logistic = in_words(here("train", "--help").stdout)

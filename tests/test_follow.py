@@ -249,7 +249,9 @@ def test_only_new_rows_are_read(tmp_path):
     whole = follow(LogisticModel(), written(tmp_path / "b.zarr"), SGD, SMALL, idle=0)
     require_same(whole, found)
     assert found.new_rows == whole.rows - 992
-    assert "| data | a.zarr: " in (out / "card.md").read_text(encoding="utf-8")
+    card = (out / "card.md").read_text(encoding="utf-8")
+    assert f"| data | a.zarr: {found.rows:,} x 6 " in card
+    assert "| losses | of rows before their updates" in card
 
 
 def test_a_bad_row_ends_it_and_what_was_learned_before_is_kept(tmp_path):

@@ -19,6 +19,7 @@ from ooc_train import (
     MLPClassifier,
     Ridge,
     SGDClassifier,
+    calibrate,
     cli,
 )
 from ooc_train.core.sums import Block
@@ -30,6 +31,7 @@ from ooc_train.models.network_models import MLPClassifierModel, MLPRegressorMode
 from ooc_train.models.regression_models import RidgeModel
 from ooc_train.monitoring.run_page import run_page
 from ooc_train.objective.losses.logistic import Logistic
+from ooc_train.optimizers.adam import Adam
 from ooc_train.optimizers.momentum import Momentum
 from ooc_train.optimizers.schedules import Constant
 from ooc_train.optimizers.sgd import Sgd
@@ -355,6 +357,12 @@ def test_the_setting_is_text_and_json():
     for solver in (PRIVATE, by_momentum):
         settings = json.loads(json.dumps(replace(training, solver=solver).settings()))
         assert Training(**settings).solver == solver
+    text = "private:noise_multiplier=1,max_grad_norm=1,optimizer="
+    by_adam = Training(solver=f"{text}adam:beta1=0.8", **BY_64)
+    assert by_adam.solver == DifferentiallyPrivate(1.0, 1.0, "adam:beta1=0.8")
+    assert by_adam.solver.steps_by == Adam(beta1=0.8)
+    with pytest.raises(ValueError, match="'newton' is not one of sgd"):
+        Training(solver=f"{text}newton", **BY_64)
     for arguments, said in (
         ((0.0, 1.0), "noise_multiplier=0.0"),
         ((1.0, math.inf), "max_grad_norm=inf"),
@@ -363,6 +371,18 @@ def test_the_setting_is_text_and_json():
     ):
         with pytest.raises(ValueError, match=said):
             DifferentiallyPrivate(*arguments)
+
+
+def test_the_budget_covers_no_calibration(tmp_path):
+    X, y = data()
+    model = LogisticRegression(solver=PRIVATE, **BY_64).fit(X, y)
+    once, _ = calibrate(model, X, y=y)
+    twice, _ = calibrate(once, X, y=y)
+    assert [("calibration" in note) for note in twice.report["notes"]].count(True) == 1
+    twice.save(tmp_path / "run")
+    card = (tmp_path / "run" / "card.md").read_text(encoding="utf-8")
+    assert "the calibration depends on its validation rows, which the budget" in card
+    assert "| solver | private:noise\\_multiplier=1.0,max\\_grad\\_norm=0.7,optimizer=sgd," in card
 
 
 def test_private_updates_hold_no_more_than_their_terms():

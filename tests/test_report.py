@@ -9,6 +9,7 @@ import subprocess
 import sys
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -25,6 +26,7 @@ from ooc_train.runs.fitted import Fitted
 from ooc_train.runs.history import Steps
 from ooc_train.runs.report import Report
 from ooc_train.runs.run_loading import load_fitted
+from ooc_train.runs.runs_table import SavedRun, runs_table
 from tests.test_plots import report_of
 
 EVIL = '<script>alert("1")</script>&'
@@ -284,6 +286,22 @@ def test_the_command_of_runs_lists_a_folder(tmp_path):
     empty = here(tmp_path / "none")
     assert (empty.exit_code, empty.stdout) == (1, "")
     assert "holds no runs" in empty.stderr
+
+
+def test_runs_show_settings_as_their_options():
+    values: dict[str, Any] = {
+        "model": {"name": "logistic", "class_weight": {"yes": 2.0}},
+        "training": {"solver": {"name": "private", "noise_multiplier": 1.5, "max_grad_norm": 1.0}},
+        "report": report_of(0.7).to_json(),
+    }
+    one = SavedRun.of("a", json.loads(json.dumps(values)))
+    values["training"]["solver"]["max_grad_norm"] = 2.0
+    head, rows = runs_table([one, SavedRun.of("b", json.loads(json.dumps(values)))])
+    assert one.settings["class_weight"] == "yes=2.0"
+    assert head[1] == "solver"
+    assert [row[1] for row in rows] == [
+        f"private:noise_multiplier=1.5,max_grad_norm={norm}" for norm in ("1.0", "2.0")
+    ]
 
 
 @pytest.mark.slow

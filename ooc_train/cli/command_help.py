@@ -83,6 +83,7 @@ class HelpfulCommand(TyperCommand):
         """Write the help, with examples at its end."""
         described = type(self).describe(self._arguments)
         shown = copy.copy(self)
+        shown.help = _literal(self.help)
         shown.params = [
             _shown(param, described.get(param.name or "", ("", "")))
             for param in self.get_params(ctx)  # with that of the help itself
@@ -107,7 +108,15 @@ def _shown(param: Any, described: tuple[str, str] | None) -> Any:
     elif shown.metavar is not None and "|" in shown.metavar and len(shown.metavar) > _WIDEST:
         shown.help = f"{shown.help} One of: {', '.join(shown.metavar.split('|'))}".rstrip(".") + "."
         shown.metavar = "VALUE"
+    shown.help = _literal(shown.help)
     return shown
+
+
+def _literal(text: str | None) -> str:
+    """Return text whose words in brackets, as `ooc-train[onnx]`, name no style."""
+    from rich.markup import escape
+
+    return escape(text or "")
 
 
 def value_of(option: str, arguments: Sequence[str], default: str) -> str:

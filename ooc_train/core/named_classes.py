@@ -14,6 +14,25 @@ def plain(value: Any) -> Any:
     return value.item() if getattr(value, "size", 0) == 1 and hasattr(value, "item") else value
 
 
+def as_text(value: Any) -> str:
+    """Return a JSON value of a setting as the text of its option: "huber:epsilon=2.0"."""
+    if isinstance(value, Mapping):
+        name, parts = value.get("name"), {key: each for key, each in value.items() if key != "name"}
+        found = ",".join(f"{key}={_part(each)}" for key, each in parts.items())
+        return found if name is None else f"{name}:{found}" if found else str(name)
+    if isinstance(value, list):
+        separator = " " if value and isinstance(value[0], Mapping) else ","
+        return separator.join(map(as_text, value))
+    return str(value)
+
+
+def _part(value: Any) -> str:
+    """Return a hyperparameter as text, where truth is a number."""
+    if isinstance(value, list):
+        return "/".join(map(_part, value))
+    return str(int(value)) if isinstance(value, bool) else str(value)
+
+
 class Registry(Mapping[str, type[Value]], Generic[Value]):
     """A mapping from names to frozen dataclasses of one kind, such as losses.
 
@@ -82,7 +101,8 @@ class Registry(Mapping[str, type[Value]], Generic[Value]):
     def parse(self, text: str) -> Value:
         """Make a value from a name, or from a name and hyperparameters: "huber:epsilon=2".
 
-        A hyperparameter of several numbers has slashes: "steps:at=0.5/0.75".
+        A hyperparameter of several numbers has slashes: "steps:at=0.5/0.75". One whose default is
+        text is text.
 
         Raises
         ------
@@ -91,8 +111,13 @@ class Registry(Mapping[str, type[Value]], Generic[Value]):
         """
         name, _, rest = text.partition(":")
         found: dict[str, Any] = {}
+        hyperparameters = fields(self[name]) if name in self else ()  # type: ignore[arg-type]
+        texts = {each.name for each in hyperparameters if isinstance(each.default, str)}
         for part in filter(None, rest.split(",")):
             key, _, value = part.partition("=")
+            if key.strip() in texts:
+                found[key.strip()] = value.strip()
+                continue
             try:
                 numbers = [float(each) for each in value.split("/")]
             except ValueError:

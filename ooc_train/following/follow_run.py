@@ -33,6 +33,12 @@ _PLANNED_CHUNKS = 64
 _TOLD_DRIFTS = 5
 """Drifts that the report names, the last ones."""
 
+_LOSSES = (
+    "of rows before their updates: the first is decayed, by half in ten windows; that before its "
+    "update is of the last window"
+)
+"""What the losses of a report are, which those of `train` are not."""
+
 
 @dataclass(frozen=True, repr=False)
 class Followed:
@@ -332,7 +338,7 @@ class FollowRun:
             notes=tuple(notes),
             ended=self._ended,
             solver_reason=task.solver_reason,
-            origin=origin_of(task),
+            origin=origin_of(task, record.rows) | {"losses": _LOSSES},
         )
 
 

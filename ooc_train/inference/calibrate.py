@@ -53,6 +53,10 @@ _INSIDE = 5
 _FACTOR_TOL = 1e-7
 """Relative size of the last step to the best factor, whose error is about its square."""
 
+_NOT_PRIVATE = (
+    "the calibration depends on its validation rows, which the budget of privacy leaves out"
+)
+
 Reduce = Callable[[ScoreSums], Sums]
 
 
@@ -155,7 +159,11 @@ def calibrate(
         else:
             fit = _sigmoid if method == "sigmoid" else _isotonic
             calibration = fit(moments, stream.reduce, _checked(moments, stream.reduce))
-        return replace(given, calibration=calibration), job.memory(plan)
+        report = given.report
+        if report.get("privacy") is not None:
+            notes = dict.fromkeys([*report.get("notes", ()), _NOT_PRIVATE])
+            report = {**report, "notes": list(notes)}
+        return replace(given, calibration=calibration, report=report), job.memory(plan)
 
 
 def _checked(moments: ScoreMoments, reduce: Reduce) -> Sums:

@@ -6,6 +6,7 @@ Model cards are by Mitchell et al. (2019). This one says what a run knows when i
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+from ooc_train.core.named_classes import as_text
 from ooc_train.core.text import few, losses, printable
 from ooc_train.core.units import approximate_bytes, approximate_duration
 
@@ -78,12 +79,13 @@ def card(
         about.append(("calibrated probabilities", told))
     origin = dict(report.get("origin", {}))
     data: Rows = [(key, origin.pop(key)) for key in ("data", "validation data") if key in origin]
+    losses_are = [("losses", origin.pop("losses"))] if "losses" in origin else []
     sections: dict[str, Rows] = {
-        "Model": [*about, *model.items()],
+        "Model": about + [(key, as_text(value)) for key, value in model.items()],
         "Data": data + _encoding(recipe),
-        "Quality": _rows(_QUALITY, report),
+        "Quality": _rows(_QUALITY, report) + losses_are,
         "Run": _rows(_RUN, report),
-        "Settings": [*values["training"].items()],
+        "Settings": [(key, as_text(value)) for key, value in values["training"].items()],
         "Memory": _rows(_MEMORY, report.get("memory", {})),
         "Privacy": _privacy(report.get("privacy")),
         "Notes": [("note", note) for note in report.get("notes", ())],

@@ -5,13 +5,14 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from ooc_train.core.named_classes import as_text
 from ooc_train.core.text import losses
 from ooc_train.core.units import approximate_bytes, approximate_duration
 from ooc_train.errors import InvalidRun
 from ooc_train.runs.report import Report, report_of
 from ooc_train.runs.run_loading import SETTINGS_FILE, run_values
 
-_LONGEST = 40
+_LONGEST = 80
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,7 +38,7 @@ class SavedRun:
         """Make it from the values of its `model.json`; `InvalidRun` is raised without a report."""
         model = dict(values["model"])
         known = {"model": model.pop("name", "not told")} | model | values["training"]
-        settings = {key: str(value) for key, value in known.items()}
+        settings = {key: as_text(value) for key, value in known.items()}
         return cls(name, settings, report_of(values["report"], name))
 
     @property

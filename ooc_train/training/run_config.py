@@ -6,9 +6,10 @@ Resources, which change no bit, are left out, and so are passwords and tokens of
 
 import json
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from typing import Any
 
+from ooc_train.core.named_classes import as_text
 from ooc_train.core.places import may_tell_secret
 from ooc_train.core.settings import CheckedSettings, Flag, defaults_of, settings_of
 from ooc_train.models.model_registry import MODELS
@@ -115,7 +116,7 @@ def _options(settings: CheckedSettings) -> dict[str, Any]:
             found[off or key] = True
             continue
         plain = constraint.to_json(value)
-        found[key] = plain if isinstance(plain, int | float) else _text(plain)
+        found[key] = plain if isinstance(plain, int | float) else as_text(plain)
         try:
             again = constraint.to_json(constraint.parse(name, str(found[key])))
         except ValueError:
@@ -123,25 +124,6 @@ def _options(settings: CheckedSettings) -> dict[str, Any]:
         if again != plain:
             raise _InexpressibleError
     return found
-
-
-def _text(value: Any) -> str:
-    """Return a JSON value of a setting as the text of its option."""
-    if isinstance(value, Mapping):
-        name, parts = value.get("name"), {key: each for key, each in value.items() if key != "name"}
-        shown = ",".join(f"{key}={_part(each)}" for key, each in parts.items())
-        return shown if name is None else f"{name}:{shown}" if shown else str(name)
-    if isinstance(value, list):
-        separator = " " if value and isinstance(value[0], Mapping) else ","
-        return separator.join(map(_text, value))
-    return str(value)
-
-
-def _part(value: Any) -> str:
-    """Return a hyperparameter as text, which has numbers alone."""
-    if isinstance(value, list):
-        return "/".join(map(_part, value))
-    return str(int(value)) if isinstance(value, bool) else str(value)
 
 
 def _toml(value: Any) -> str:

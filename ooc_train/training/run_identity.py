@@ -47,15 +47,16 @@ def identity_of(task: Task) -> dict[str, Any]:
     return plain
 
 
-def origin_of(task: Task) -> dict[str, str]:
+def origin_of(task: Task, rows: int | None = None) -> dict[str, str]:
     """Return, as text, the data, the date, the versions and the machine of a run.
 
-    Of the place of a store its last part is told, which holds no passwords of URLs.
+    Of the place of a store its last part is told, which holds no passwords of URLs. A store that
+    grows has had `rows`; None are those of the task.
     """
     # A digest of rows would confirm a guess of them.
-    found = {"data": _told(task.inputs, digest=not task.training.is_private)}
+    found = {"data": _told(task.inputs, rows, digest=not task.training.is_private)}
     if task.validation is not None:
-        found["validation data"] = _told(task.validation, digest=True)
+        found["validation data"] = _told(task.validation, None, digest=True)
     libraries = [f"{name} {version(name)}" for name in ("ooc_train", "numpy")]
     return found | {
         "date": datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC"),
@@ -64,10 +65,11 @@ def origin_of(task: Task) -> dict[str, str]:
     }
 
 
-def _told(inputs: Inputs, *, digest: bool) -> str:
+def _told(inputs: Inputs, rows: int | None, *, digest: bool) -> str:
     """Return the name of data, their rows, columns and type, and what identifies them."""
     source, store = inputs.source, inputs.store
-    shape = f"{source.n_rows:,} x {source.n_features:,} {np.dtype(source.dtype).name}"
+    n_rows = source.n_rows if rows is None else rows
+    shape = f"{n_rows:,} x {source.n_features:,} {np.dtype(source.dtype).name}"
     if store is not None:
         name = os.path.basename(store.whole_path.partition("?")[0].rstrip("/"))
         if store.share is not None:
