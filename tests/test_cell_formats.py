@@ -429,3 +429,41 @@ def test_a_form_of_one_column_is_given_by_its_name(tmp_path):
     assert taken.exit_code == 0, taken.output
     column = json.loads(taken.stdout)["recipe"]["columns"][0]
     assert (column["origin"], column["date_format"]) == ("2024-01-31", "%d/%m/%Y")
+
+
+def test_one_proposed_line_says_what_all_columns_are(tmp_path):
+    rows = [f"R{i};{'ab'[i % 2]};{i},5 €;{i}" for i in range(300)]
+    (tmp_path / "a.csv").write_text("\n".join(["id;shop;price;y", *rows]))
+    ours = ("ingest", tmp_path / "a.csv", tmp_path / "a.zarr", "--target", "y", "--dry-run")
+    refused = run(*ours, "--delimiter", ";").stderr
+    (proposed,) = (line for line in refused.splitlines() if line.startswith("  --decimal"))
+    assert proposed == "  --decimal ',' --symbols '€' --categorical shop --drop id"
+    taken = run(*ours, "--delimiter", ";", *shlex.split(proposed))
+    assert taken.exit_code == 0, taken.output
+    # What was asked for before is part of the line, since the last of two equal options holds.
+    refused = run(*ours, "--delimiter", ";", "--na", "?").stderr
+    assert "  --decimal ',' --symbols '€' --na '?' --categorical shop --drop id" in refused
+
+
+def test_formats_that_contradict_what_was_asked_for_are_not_proposed(tmp_path):
+    (tmp_path / "a.csv").write_text("a;b;y\n1,5;9.5;1\n2,5;?;2\n")
+    with pytest.raises(InvalidTable, match="these columns contradict each other") as raised:
+        ingest(tmp_path / "a.csv", tmp_path / "a.zarr", target="y", delimiter=";")
+    assert "\n  --decimal" not in str(raised.value)
+    with pytest.raises(InvalidTable, match="these columns contradict each other"):
+        ingest(tmp_path / "a.csv", tmp_path / "a.zarr", target="y", delimiter=";", formats=GERMAN)
+
+
+@pytest.mark.parametrize(
+    ("text", "name"),
+    [
+        ("a;y\n1;2\n", "';'"),
+        ("a;y\n1,5;2\n", "';'"),
+        ("a\ty\n1,5\t2\n", r"\$'\\t'"),
+        ("a|y\n1|2\n", r"'\|'"),
+    ],
+)
+def test_a_file_of_another_delimiter_is_told_which(tmp_path, text, name):
+    (tmp_path / "a.csv").write_text(text)
+    with pytest.raises(InvalidTable, match=f"add --delimiter {name}$"):
+        ingest(tmp_path / "a.csv", tmp_path / "a.zarr", target="y")

@@ -47,10 +47,11 @@ def require_in_order(notebook):
     assert "error" not in {output.output_type for output in outputs(notebook)}
 
 
-def test_there_are_seven_and_readme_lists_them():
-    assert [path.name[:2] for path in NOTEBOOKS] == ["1_", "2_", "3_", "4_", "5_", "6_", "7_"]
-    readme = (ROOT / "README.md").read_text(encoding="utf-8")
-    assert all(f"notebooks/{path.name}" in readme for path in NOTEBOOKS)
+def test_there_are_ten_and_readme_and_guide_list_them():
+    assert [path.name.partition("_")[0] for path in NOTEBOOKS] == [str(i) for i in range(1, 11)]
+    for file in (ROOT / "README.md", FOLDER / "GUIDE.md"):
+        text = file.read_text(encoding="utf-8")
+        assert all(f"notebooks/{path.name}" in text for path in NOTEBOOKS), file
 
 
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)

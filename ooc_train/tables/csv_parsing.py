@@ -9,7 +9,13 @@ import pyarrow.csv
 from ooc_train.errors import InvalidTable
 from ooc_train.tables.csv_blocks import Dialect
 from ooc_train.tables.csv_cells import Cells, header_cells, header_end
-from ooc_train.tables.diagnostics import blank_file, not_text, require_columns, unnamed_column
+from ooc_train.tables.diagnostics import (
+    blank_file,
+    explain_csv_errors,
+    not_text,
+    require_columns,
+    unnamed_column,
+)
 from ooc_train.tables.wide_csv import WIDE_COLUMNS, ColumnGroups, WideBatch, types_of
 
 
@@ -116,7 +122,9 @@ def column_names(path: str, text: bytes, dialect: Dialect) -> tuple[tuple[str, .
     if is_wide(header.count(delimiter) + 1):
         names = header_cells(header, delimiter, partial(parse_cells, dialect, missing=False))
     else:
-        names = _parse(text, None, dialect, {}).schema.names
+        cells = header.decode(errors="replace").split(dialect.delimiter)
+        with explain_csv_errors(path, dialect.encoding, names=cells):
+            names = _parse(text, None, dialect, {}).schema.names
     if "\0" in "".join(names):
         likely = "utf-16-be" if text.startswith(b"\0") else "utf-16-le"
         what = "its header has NUL bytes, as that of UTF-16 has"

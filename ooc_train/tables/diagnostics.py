@@ -12,6 +12,7 @@ from ooc_train.core.schema import shown
 from ooc_train.core.text import brief, listed
 from ooc_train.core.units import approximate_bytes
 from ooc_train.errors import InvalidTable
+from ooc_train.tables.names import delimiter_advice
 
 _CUT_CHARACTERS = ("truncated data", "unexpected end of data", "incomplete multibyte sequence")
 """Reasons of a `UnicodeDecodeError` where the text ends within a character."""
@@ -68,7 +69,7 @@ def require_columns(path: str, names: Sequence[str], wanted: Iterable[str]) -> N
     if absent := [name for name in wanted if name not in known]:
         raise InvalidTable(
             f"{path} lacks the {'column' if len(absent) == 1 else 'columns'} "
-            f"{listed(absent)}; it has {listed(names)}"
+            f"{listed(absent)}; it has {listed(names)}{delimiter_advice(names)}"
         )
 
 
@@ -189,6 +190,7 @@ def _refusal(path: str, encoding: str, text: str, first: int, names: Sequence[st
         advice = "correct it, read the column as text (--categorical), or leave it out (--drop)"
     elif "Expected" in text:
         advice = "every row needs as many cells as the header: correct it, or the --delimiter"
+        advice += delimiter_advice(names)
     else:
         advice = "correct the file"
     return InvalidTable(f"{path}: {text}; {advice}")

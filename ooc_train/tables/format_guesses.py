@@ -140,11 +140,17 @@ def _symbols(texts: Sequence[str]) -> tuple[str, ...] | None:
     return tuple(found) if known and len(found) < 2 else None
 
 
-def together(guesses: Mapping[str, Guess | None]) -> str:
-    """Return the options of all columns with one reading; "" if columns contradict each other."""
+def together(guesses: Mapping[str, Guess | None], given: CellFormats = PLAIN) -> str:
+    """Return the options of all columns with one reading, beside those that were given.
+
+    They are "" if there are no such columns, or if these contradict each other or what was given.
+    """
     sure = {name: g for name, g in guesses.items() if g is not None and len(g.readings) == 1}
-    merged: dict[str, Any] = {}
-    dates: dict[str, str] = {}
+    if not sure:
+        return ""
+    merged: dict[str, Any] = given.to_json()
+    merged.pop("date_format", None)
+    dates = given.date_formats
     for name, each in sure.items():
         for key, value in each.readings[0].to_json().items():
             if key == "date_format":

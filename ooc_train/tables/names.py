@@ -3,7 +3,7 @@
 import os
 import re
 import shlex
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Literal
 
 from ooc_train.core.files import FileKind
@@ -95,6 +95,21 @@ def require_matching_name(path: str, head: bytes) -> None:
     elif inside in (*endings, "xz"):
         what, way = f"packed by {inside}", "unpack it"
     raise InvalidTable(f"{path} is {what}, by its first bytes, which its name does not say; {way}")
+
+
+def delimiter_advice(names: Sequence[str]) -> str:
+    """Return advice to name another delimiter; "" unless the only column's name holds one.
+
+    Examples
+    --------
+    >>> print(delimiter_advice(["shop;sold"]))
+    ; if cells end at ';', add --delimiter ';'
+    """
+    found = max(";\t|,", key=names[0].count) if len(names) == 1 else ""
+    if not found or found not in names[0]:
+        return ""
+    shell = "$'\\t'" if found == "\t" else f"'{found}'"
+    return f"; if cells end at {found!r}, add --delimiter {shell}"
 
 
 def as_option(names: Iterable[str]) -> str:

@@ -15,6 +15,7 @@ from ooc_train.tables.cell_formats import PLAIN, CellFormats
 from ooc_train.tables.diagnostics import too_many_classes
 from ooc_train.tables.features import Column, ColumnKind, Missing, Target, Unseen
 from ooc_train.tables.format_guesses import guess
+from ooc_train.tables.names import delimiter_advice
 from ooc_train.tables.recipe import Recipe
 from ooc_train.tables.row_index import index_columns
 from ooc_train.tables.undeclared import first_texts, undeclared_columns
@@ -236,5 +237,5 @@ def _require_known(named: Iterable[str], names: Sequence[str]) -> None:
         if name not in known:
             close = get_close_matches(name, names, 3)
             hint = f"did you mean {' or '.join(map(repr, close))}" if close else ""
-            hint = hint or f"there are {listed(names)}"
+            hint = hint or f"there are {listed(names)}{delimiter_advice(names)}"
             raise InvalidTable(f"there is no column {name!r}; {hint}")

@@ -40,22 +40,32 @@ def undeclared_columns(
             f"{len(text)} {'column holds' if len(text) == 1 else 'columns hold'} text, and nothing "
             f"says what it means:\n{columns}"
         )
-        flags = [f"  --drop {as_option(text)}"]
         few = [name for name in text if not found[name].too_many]
-        if few:
-            flags.insert(0, f"  --categorical {as_option(few)}")
-        if few and len(few) < len(text):
-            flags[0] += f" --drop {as_option([name for name in text if name not in few])}"
+        flags = [_roles(few, text)] if few else []
+        flags.append(_roles((), text))
         way = "declare their values as categories, or leave them out" if few else "leave them out"
-        if options := together(guesses):
-            way += ", or read them as people write numbers, dates, and yes and no"
-            flags.insert(0, f"  {options}")
+        if options := together(guesses, formats):
+            way = f"read them as people write numbers, dates, and yes and no, {way}"
+            rest = [name for name in text if not hints[name]]
+            flags.insert(0, f"  {options}{_roles([n for n in few if n in rest], rest)[1:]}")
+        elif any(guess and len(guess.readings) == 1 for guess in guesses.values()):
+            way = (
+                "formats are those of the whole file, and these columns contradict each other: "
+                f"{way}"
+            )
         lines.append(f"{way}:\n" + "\n".join(flags))
     if other:
         types = ", ".join(f"{name!r} ({tables.schema.field(name).type})" for name in other)
         flags = [f"  --drop {as_option(other)}"]
         lines.append(f"no features can be made of {types}; leave them out:\n" + flags[0])
     return "\n".join(lines)
+
+
+def _roles(few: Sequence[str], names: Sequence[str]) -> str:
+    """Return options that make categories of a few columns and leave out the others."""
+    flags = f"  --categorical {as_option(few)}" if few else " "
+    rest = [name for name in names if name not in few]
+    return f"{flags} --drop {as_option(rest)}" if rest else flags
 
 
 @dataclass(frozen=True)
