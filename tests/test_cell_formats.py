@@ -210,7 +210,9 @@ def test_files_of_people_and_of_computers_make_the_same_store_model_and_predicti
         evaluate_files(fitted, tmp_path / f"{name}2.csv", delimiter=";")[0]
         for name, fitted in (("people", model), ("computers", plain))
     ]
-    assert metrics[0]["r2"] == metrics[1]["r2"] > 0.9
+    # Blocks of bytes hold other numbers of rows, so that sums are added in another order.
+    assert metrics[0]["r2"] == pytest.approx(metrics[1]["r2"], rel=1e-12)
+    assert metrics[1]["r2"] > 0.9
 
 
 def test_a_later_row_of_another_form_is_named(tmp_path, small_blocks):
