@@ -3,8 +3,11 @@
 import json
 import os
 import shutil
+import threading
 import tracemalloc
+from concurrent.futures import wait
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -39,7 +42,7 @@ from ooc_train.runs.run_loading import load_fitted
 from ooc_train.solvers.early_stopping import EarlyStopping
 from ooc_train.stream.inputs import read_inputs
 from ooc_train.stream.partial_pass import PartialPass
-from ooc_train.training import checkpoints, run_identity
+from ooc_train.training import checkpoint_files, checkpoint_writing, checkpoints, run_identity
 from tests.kept_runs import BATCHES, MLP, RUNS, cut_small, require_same
 
 ROOT = Path(__file__).parent.parent
@@ -539,6 +542,105 @@ def test_a_full_disk_leaves_the_checkpoint_before(kept, monkeypatch):
         )
     assert {name: (kept / name).read_bytes() for name in os.listdir(kept)} == before
     assert os.listdir(place) == [kept.name]
+
+
+# The thread that writes
+
+
+@pytest.fixture
+def writer(tmp_path, monkeypatch):
+    """A writer whose thread acquires a semaphore for each checkpoint, and that semaphore."""
+    go_on, write = threading.Semaphore(0), checkpoint_files.write_checkpoint
+
+    def waiting(*given):
+        assert go_on.acquire(timeout=60)
+        write(*given)
+
+    monkeypatch.setattr(checkpoint_writing, "write_checkpoint", waiting)
+    return checkpoint_writing.CheckpointWriter(str(tmp_path), 2), go_on
+
+
+def values(rows):
+    """What a checkpoint holds besides arrays."""
+    run: dict[str, Any] = {"id": "a", "seed": 0, "every": 1, "training": {}}
+    progress = {"rows": rows, "rows_before": 0, "seconds": 0.0, "learning_rate": None}
+    return {
+        "about": {},
+        "run": run | {"store": None, "validation": None},
+        "progress": progress | {"notes": [], "steps": {}, "goals": {}},
+    }
+
+
+def test_a_checkpoint_has_the_state_of_its_moment_while_the_run_goes_on(tmp_path, writer):
+    writer, go_on = writer
+    params = np.arange(5.0)
+    for rows in (1, 2, 3):
+        writer.begin(partial(values, rows), {"state": {"params": params}})
+        assert len(checkpoint_files.checkpoint_numbers(str(tmp_path))) == min(rows - 1, 2)
+        params += 1.0  # as sums are added up, and states updated, in place
+        go_on.release()
+    writer.close()
+    assert sorted(os.listdir(tmp_path)) == ["000002", "000003"]
+    last = checkpoint_files.last_checkpoint(str(tmp_path))
+    assert last is not None
+    assert last.values["progress"]["rows"] == 3
+    assert_array_equal(last.parts["state"]["params"], np.arange(5.0) + 2.0)
+    assert not [each for each in threading.enumerate() if "checkpoint" in each.name]
+
+
+def test_a_run_waits_for_checkpoints_too_large_to_copy(tmp_path, writer):
+    writer, go_on = writer
+    large = np.ones(checkpoint_writing._COPIED_BYTES // 8 + 1)
+    go_on.release(2)
+    tracemalloc.start()
+    writer.begin(partial(values, 1), {"state": {"params": large[:-1]}})
+    writer.finish()
+    with_copy = tracemalloc.get_traced_memory()[1]
+    tracemalloc.reset_peak()
+    writer.begin(partial(values, 2), {"state": {"params": large}})
+    without = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert with_copy > without + large.nbytes // 2
+    # It is whole by now.
+    assert checkpoint_files.checkpoint_numbers(str(tmp_path)) == [1, 2]
+    writer.close()
+
+
+@pytest.mark.parametrize("how", ["check", "begin", "finish", "close"])
+def test_the_run_learns_that_a_checkpoint_could_not_be_written(tmp_path, writer, monkeypatch, how):
+    writer, go_on = writer
+
+    def full(*_, **__):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(np, "savez", full)
+    writer.begin(partial(values, 1), {"state": {"params": np.ones(3)}})
+    writer.check()  # it is not written yet
+    go_on.release(2)
+    wait((writer._writing,))
+    given: tuple[Any, ...] = (partial(values, 2), {"state": {}}) if how == "begin" else ()
+    with pytest.raises(OSError, match="the disk is full"):
+        getattr(writer, how)(*given)
+    writer.close()  # the error was told
+    assert os.listdir(tmp_path) == []
+
+
+def test_an_error_of_a_run_tells_of_a_checkpoint_that_failed_too(tmp_path, monkeypatch, kept):
+    place, model, X, training, y = kept
+
+    def full(*_, **__):
+        raise OSError(28, "No space left on device")
+
+    def failing(event):
+        if isinstance(event, Stepped):
+            monkeypatch.setattr(np, "savez", full)  # for the checkpoint that follows
+        elif isinstance(event, Progressed) and np.savez is full:
+            raise Killed
+
+    longer, resumed = replace(training, max_iter=9), Checkpoint(place, 0, resume=True)
+    with pytest.raises(Killed) as raised:
+        train(model, X, longer, y=y, checkpoint=resumed, callbacks=[failing])
+    assert "the last checkpoint could not be written: " in raised.value.__notes__[0]
 
 
 # Processes

@@ -102,8 +102,8 @@ class Published:
         self.checkpoints.__enter__()
         return self
 
-    def __exit__(self, *error: object) -> None:
-        self.checkpoints.__exit__(*error)
+    def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
+        self.checkpoints.__exit__(kind, error, trace)
 
     def publish(self, task: Task, snapshot: Snapshot, fitted: Fitted) -> str:
         """Write the checkpoint, then the model; return where the model lies.
@@ -111,6 +111,7 @@ class Published:
         A process that is killed between them leaves the model of the checkpoint before.
         """
         self.checkpoints.write(task, snapshot)
+        self.checkpoints.finish()
         with PartialOutput(self.out, RUN, overwrite=self._overwrite) as output:
             place = fitted.save_as(output)
         self._overwrite = True

@@ -8,6 +8,7 @@ import json
 import os
 from collections.abc import Mapping
 from contextlib import suppress
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -194,3 +195,78 @@ def is_checkpoint(path: str) -> bool:
 def damaged(path: str, what: str) -> DamagedCheckpoint:
     """Return the error for a checkpoint that holds other things than it should."""
     return DamagedCheckpoint(f"{path} {what}; {_ADVICE}")
+
+
+@dataclass(frozen=True, eq=False)
+class LastCheckpoint:
+    """The last whole checkpoint of a run.
+
+    Attributes
+    ----------
+    path : str
+        Its folder.
+    values : mapping
+        What was written as JSON.
+    parts : mapping
+        The arrays of each state, by its name.
+    note : str
+        Which later checkpoint is damaged; empty if none is.
+    """
+
+    path: str
+    values: Mapping[str, Any]
+    parts: Mapping[str, Any]
+    note: str = ""
+
+
+def last_checkpoint(path: str) -> LastCheckpoint | None:
+    """Return the last whole checkpoint in a folder; None if it has none at all.
+
+    Raises
+    ------
+    DamagedCheckpoint
+        If all of them are damaged.
+    InvalidRun
+        If a later release wrote one.
+    """
+    error: DamagedCheckpoint | None = None
+    for at in reversed(checkpoint_numbers(path)):
+        place = checkpoint_path(path, at)
+        try:
+            values = read_values(place)
+            parts = read_parts(place, values)
+        except DamagedCheckpoint as found:
+            error = error or found
+            continue
+        note = f"the last checkpoint is damaged, and the one before serves: {error}"
+        return LastCheckpoint(place, values, parts, "" if error is None else note)
+    if error is not None:
+        raise error
+    return None
+
+
+def last_values(path: str) -> tuple[str, dict[str, Any]] | None:
+    """Return place and values of the last checkpoint whose values can be read, without its arrays.
+
+    Raises
+    ------
+    DamagedCheckpoint, InvalidRun
+        As `last_checkpoint` does.
+    """
+    places = [checkpoint_path(path, at) for at in reversed(checkpoint_numbers(path))]
+    for place in places:
+        with suppress(DamagedCheckpoint):
+            return place, read_values(place)
+    return (places[0], read_values(places[0])) if places else None
+
+
+def checkpoint_numbers(path: str) -> list[int]:
+    """Return the numbers of the checkpoints in a folder, in order."""
+    names = os.listdir(path) if os.path.isdir(path) else []
+    numbers = [int(name) for name in names if name.isdecimal() and name == f"{int(name):06d}"]
+    return sorted(number for number in numbers if is_checkpoint(checkpoint_path(path, number)))
+
+
+def checkpoint_path(path: str, number: int) -> str:
+    """Return the path of a checkpoint in a folder of them."""
+    return os.path.join(path, f"{number:06d}")

@@ -26,14 +26,13 @@ from ooc_train.solvers.training_settings import Training
 from ooc_train.stream.input_data import Inputs
 from ooc_train.stream.partial_pass import PartialPass
 from ooc_train.training.checkpoint_files import (
-    DamagedCheckpoint,
+    checkpoint_numbers,
+    checkpoint_path,
     damaged,
-    is_checkpoint,
-    read_parts,
-    read_values,
+    last_checkpoint,
     remove_checkpoint,
-    write_checkpoint,
 )
+from ooc_train.training.checkpoint_writing import CheckpointWriter
 from ooc_train.training.run_identity import difference, identity_of
 from ooc_train.training.task import Task
 
@@ -120,28 +119,6 @@ class Snapshot:
         return self.within is not None or self.begun is not None
 
 
-@dataclass(frozen=True, eq=False)
-class LastCheckpoint:
-    """The last whole checkpoint of a run.
-
-    Attributes
-    ----------
-    path : str
-        Its folder.
-    values : mapping
-        What was written as JSON.
-    parts : mapping
-        The arrays of each state, by its name.
-    note : str
-        Which later checkpoint is damaged; empty if none is.
-    """
-
-    path: str
-    values: Mapping[str, Any]
-    parts: Mapping[str, Any]
-    note: str = ""
-
-
 class CheckpointFolder:
     """A run's checkpoints on disk, read before the run and written during the run.
 
@@ -176,6 +153,7 @@ class CheckpointFolder:
         self._settings = settings
         self.path = require_place(checkpoint.path)
         self._checkpoint = checkpoint
+        self._writer = CheckpointWriter(self.path, checkpoint.keep)
         self._seconds, self._passes = parse_interval(checkpoint.every)
         self._written, self._written_passes = perf_counter(), 0.0
         self._begins_anew = overwrite and not checkpoint.resume
@@ -203,14 +181,21 @@ class CheckpointFolder:
             ) from None
         except OSError:
             pass  # a file system without locks, such as NFS
-        for number in _numbers(self.path) if self._begins_anew else ():
-            remove_checkpoint(_path(self.path, number))
+        for number in checkpoint_numbers(self.path) if self._begins_anew else ():
+            remove_checkpoint(checkpoint_path(self.path, number))
         return self
 
-    def __exit__(self, *_: object) -> None:
-        with suppress(OSError):  # it holds checkpoints
-            os.rmdir(self.path)
-        os.close(self._lock)
+    def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
+        try:
+            self._writer.close()
+        except OSError as failed:
+            if error is None:
+                raise
+            error.add_note(f"the last checkpoint could not be written: {failed}")
+        finally:
+            with suppress(OSError):  # it holds checkpoints
+                os.rmdir(self.path)
+            os.close(self._lock)
 
     def seeded(self, training: Training) -> Training:
         """Return the settings with the seed of the run to go on with, if they have none."""
@@ -279,24 +264,32 @@ class CheckpointFolder:
         return self._about
 
     def is_due(self, passes: float) -> bool:
-        """Return whether it is time for another checkpoint, after so many passes of the run."""
-        is_time = perf_counter() - self._written >= self._seconds
-        return is_time or passes - self._written_passes >= self._passes
-
-    def write(self, task: Task, snapshot: Snapshot) -> None:
-        """Write a checkpoint, whole or not at all, and remove those before the last `keep`.
+        """Return whether it is time for another checkpoint, after so many passes of the run.
 
         Raises
         ------
         OSError
-            If it cannot be written, with advice; those before stay then.
+            If the last one could not be written, with advice.
+        """
+        self._writer.check()
+        is_time = perf_counter() - self._written >= self._seconds
+        return is_time or passes - self._written_passes >= self._passes
+
+    def write(self, task: Task, snapshot: Snapshot) -> None:
+        """Begin to write a checkpoint, whole or absent, and to remove those before the last `keep`.
+
+        The run goes on meanwhile, until it writes the next one, or calls `finish`.
+
+        Raises
+        ------
+        OSError
+            If it or the one before cannot be written, with advice; those before stay then.
         """
         states = {"state": snapshot.state, "best": snapshot.best, "within": snapshot.within}
         parts = {name: to_arrays(each) for name, each in states.items() if each is not None}
         if snapshot.begun is not None:
             parts["begun"] = snapshot.begun.to_arrays()
         values = {
-            "about": self._about_run(task),
             "run": {
                 "id": self.run_id,
                 "seed": task.settings.seed,
@@ -307,13 +300,20 @@ class CheckpointFolder:
             },
             "progress": snapshot.progress,
         }
-        numbers = _numbers(self.path)
-        number = max(numbers, default=0) + 1
-        write_checkpoint(_path(self.path, number), values, parts)
-        for old in numbers[: len(numbers) + 1 - self._checkpoint.keep]:
-            remove_checkpoint(_path(self.path, old))
+        # The description reads rows of the store: the thread does so too.
+        self._writer.begin(lambda: {"about": self._about_run(task), **values}, parts)
         self._written = perf_counter()
         self._written_passes = snapshot.progress["rows"] / task.inputs.source.n_rows
+
+    def finish(self) -> None:
+        """Wait until the last checkpoint is on the disk.
+
+        Raises
+        ------
+        OSError
+            If it could not be written, with advice; those before stay then.
+        """
+        self._writer.finish()
 
 
 def require_place(path: str | os.PathLike[str]) -> str:
@@ -329,59 +329,11 @@ def require_place(path: str | os.PathLike[str]) -> str:
     place = local_path(path)
     if not os.path.isdir(place):
         return require_output(path, CHECKPOINT, overwrite=False)
-    if len(_numbers(place)) < sum(not name.startswith(".") for name in os.listdir(place)):
+    if len(checkpoint_numbers(place)) < sum(not name.startswith(".") for name in os.listdir(place)):
         raise OutputExists(
             f"{place} is no folder of checkpoints, so none is written there; choose another name"
         )
     return os.path.dirname(require_output(os.path.join(place, "new"), CHECKPOINT, overwrite=False))
-
-
-def last_checkpoint(path: str) -> LastCheckpoint | None:
-    """Return the last whole checkpoint in a folder; None if it has none at all.
-
-    Raises
-    ------
-    DamagedCheckpoint
-        If all of them are damaged.
-    InvalidRun
-        If a later release wrote one.
-    """
-    error: DamagedCheckpoint | None = None
-    for number in reversed(_numbers(path)):
-        place = _path(path, number)
-        try:
-            values = read_values(place)
-            parts = read_parts(place, values)
-        except DamagedCheckpoint as found:
-            error = error or found
-            continue
-        note = f"the last checkpoint is damaged, and the one before serves: {error}"
-        return LastCheckpoint(place, values, parts, "" if error is None else note)
-    if error is not None:
-        raise error
-    return None
-
-
-def last_values(path: str) -> tuple[str, dict[str, Any]] | None:
-    """Return place and values of the last checkpoint whose values can be read, without its arrays.
-
-    Raises
-    ------
-    DamagedCheckpoint, InvalidRun
-        As `last_checkpoint` does.
-    """
-    places = [_path(path, number) for number in reversed(_numbers(path))]
-    for place in places:
-        with suppress(DamagedCheckpoint):
-            return place, read_values(place)
-    return (places[0], read_values(places[0])) if places else None
-
-
-def _numbers(path: str) -> list[int]:
-    """Return the numbers of the checkpoints in a folder, in order."""
-    names = os.listdir(path) if os.path.isdir(path) else []
-    numbers = [int(name) for name in names if name.isdecimal() and name == f"{int(name):06d}"]
-    return sorted(number for number in numbers if is_checkpoint(_path(path, number)))
 
 
 def _validation(task: Task) -> str | None:
@@ -394,7 +346,3 @@ def _validation(task: Task) -> str | None:
 def _store(inputs: Inputs) -> str | None:
     """Return the path of the store of the rows; None for other rows."""
     return None if inputs.store is None else inputs.store.path
-
-
-def _path(path: str, number: int) -> str:
-    return os.path.join(path, f"{number:06d}")

@@ -145,3 +145,8 @@ class Iterations:
         if self._checkpoints is not None and (not if_due or self._is_due()):
             whole = self._snapshot(before, self._record.rows, state)
             self._checkpoints.write(self._task, self._cut or whole)
+
+    def finish(self) -> None:
+        """Wait until the last checkpoint is on the disk."""
+        if self._checkpoints is not None:
+            self._checkpoints.finish()

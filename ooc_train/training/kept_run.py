@@ -8,8 +8,7 @@ from ooc_train.errors import InvalidRun
 from ooc_train.models.model import Model
 from ooc_train.models.model_registry import MODELS
 from ooc_train.solvers.training_settings import Training
-from ooc_train.training.checkpoint_files import damaged
-from ooc_train.training.checkpoints import last_values
+from ooc_train.training.checkpoint_files import damaged, last_values
 
 
 @dataclass(frozen=True)

@@ -285,6 +285,7 @@ class TrainingRun:
                 self._iterations.keep(state, if_due=True)
         if not (is_kept or self._iterations.begun):
             self._iterations.keep(state)
+        self._iterations.finish()
         return self._end(state, state.stalled or reached)
 
     def _after_epoch(self, step: Stepped, state: State) -> tuple[State, bool]:
