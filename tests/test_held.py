@@ -3,8 +3,11 @@
 import tracemalloc
 
 import numpy as np
+import pandas as pd
 import pytest
 
+from ooc_train import LogisticRegression
+from ooc_train.errors import CeilingExceeded
 from ooc_train.inference.predict import evaluate, predict
 from ooc_train.kernels.api import (
     OUTER_PRODUCTS,
@@ -146,3 +149,42 @@ def test_many_classes_hold_no_more_than_the_terms_of_predicting():
     assert peak <= sum(memory.terms.values()) - memory.terms["headroom"] + SMALL
     found, peak = held_by(lambda: predict(fitted, inputs.source.X, "probability"))
     assert peak <= 6 * found.nbytes
+
+
+@pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
+@pytest.mark.parametrize(
+    ("X", "copied"),
+    [
+        (np.ones((100_000, 50), np.float32), 0),
+        (np.ones((100_000, 50)), 0),
+        (np.ones((100_000, 5, 10), np.float32), 0),
+        (np.ones((100_000, 5, 10), np.uint8), 4),
+        (np.ones((100_000, 50), np.float32, order="F"), 4),
+        (np.ones((100_000, 50), np.int8), 8),
+        (pd.DataFrame({f"{i}": np.arange(100_000) for i in range(50)}), 8),
+    ],
+    ids=["float32", "float64", "images", "uint8", "columns", "int8", "frame"],
+)
+def test_copies_of_arrays_count(X, copied):
+    y = np.arange(100_000) % 2
+    least = copied * 50 * 100_000 + 8 * 100_000  # labels become codes
+    model = LogisticRegression(batch_size=256, max_iter=1).fit(X, y)
+    memory = model.report_.memory
+    others = memory.terms["baseline"] - least
+    # The system takes pages back meanwhile.
+    assert -SMALL <= others < 8 * 2**20
+    assert least - SMALL <= memory.measured <= memory.projected
+    if isinstance(X, np.ndarray):
+        _, report = train(LOGISTIC, X, Training(batch_size=256, max_iter=1), y=y)
+        assert report.memory.terms["baseline"] >= least - SMALL
+        _, memory = evaluate(model, X, y=y)
+        assert memory.terms["baseline"] >= least - SMALL
+
+
+@pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
+def test_copies_that_the_ceiling_has_no_room_for_are_refused():
+    X, y = np.ones((100_000, 50), order="F"), np.arange(100_000) % 2
+    with pytest.raises(CeilingExceeded, match=r"arrays that need no copies \(these hold 38"):
+        LogisticRegression(memory_ceiling="32MiB").fit(X, y)
+    room = LogisticRegression(memory_ceiling="96MiB", max_iter=1).fit(X, y).report_.memory
+    assert room.measured <= room.projected <= 96 * 2**20

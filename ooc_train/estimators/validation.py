@@ -19,6 +19,7 @@ from ooc_train.memory.ceiling import Ceiling
 from ooc_train.models.model import Model
 from ooc_train.solvers.training_settings import Training
 from ooc_train.stream.array_inputs import dense
+from ooc_train.stream.array_source import ArraySource, beside
 from ooc_train.stream.feature_names import column_order, require_row_shape
 from ooc_train.stream.input_data import Inputs
 from ooc_train.stream.inputs import as_store, read_inputs, read_targets
@@ -167,6 +168,7 @@ class ValidatingEstimator(CallbackSupport, BaseEstimator):  # type: ignore[misc]
             dtype = getattr(y, "dtype", None)
             labels = dtype if isinstance(dtype, np.dtype) and dtype.kind in "biuf" else None
             return ValidatedData(inputs, np.ndim(y) == 1, labels)
+        given = X, y, sample_weight
         if y is not None and self._classifies:
             y = as_labels(y)
         elif np.asarray(y).dtype.kind == "O" and y is not None:
@@ -186,7 +188,12 @@ class ValidatingEstimator(CallbackSupport, BaseEstimator):  # type: ignore[misc]
         if self._classifies or self._single_output:
             y = column_or_1d(y, warn=True)
         inputs = self._read(X, y, row_weights(X, sample_weight), classes)
-        inputs = replace(inputs, feature_names=self._names(), row_shape=self._row_shape)
+        source = inputs.source
+        if isinstance(source, ArraySource):
+            source = beside(source, *given)
+        inputs = replace(
+            inputs, source=source, feature_names=self._names(), row_shape=self._row_shape
+        )
         return ValidatedData(inputs, y.ndim == 1, y.dtype)
 
     def _columns_of(self, X: Any, *, first: bool = False) -> Any:

@@ -119,6 +119,16 @@ class Ceiling:
             return replace(self, limit=need, source=share)
         return replace(self, limit=self.most, source=f"{100 * SHARE:.0f} % of what is available")
 
+    def with_copies(self, copies: int) -> "Ceiling":
+        """Return the ceiling of a job that holds copies of its data already, in bytes.
+
+        Half of what is available was found beside them, and they count: it grows by them.
+        """
+        if self.source != HALF or self.whole_process:
+            return self
+        available = self.available and self.available + copies
+        return replace(self, limit=self.limit + copies, available=available)
+
     def __str__(self) -> str:
         return f"{approximate_bytes(self.limit)} ({self.source})"
 

@@ -6,6 +6,7 @@ what they need, measure them, plan, refuse a plan that does not fit, and only th
 
 import os
 from collections.abc import Callable
+from dataclasses import replace
 from functools import partial
 from time import perf_counter
 from typing import Any, Self
@@ -124,10 +125,11 @@ class Job:
         them in its cache.
         """
         processes = self._processes(requirements, validation, on_compile)
-        plan = make_plan(self.source, requirements, self.ceiling, processes, validation)
+        ceiling = self.ceiling.with_copies(processes.copies)
+        plan = make_plan(self.source, requirements, ceiling, processes, validation)
         while not plan.fits and (most := self._release_workers(0)):
             fewer = [
-                make_plan(self.source, requirements, self.ceiling, processes.without(n), validation)
+                make_plan(self.source, requirements, ceiling, processes.without(n), validation)
                 for n in range(1, most + 1)
             ]
             fits = [each.fits for each in fewer]
@@ -137,7 +139,7 @@ class Job:
             self._release_workers(ended)
             self._released += ended
             processes = self._processes(requirements, validation, on_compile)
-            plan = make_plan(self.source, requirements, self.ceiling, processes, validation)
+            plan = make_plan(self.source, requirements, ceiling, processes, validation)
         return plan
 
     def _release_workers(self, n: int) -> int:
@@ -160,7 +162,9 @@ class Job:
         for source, required in jobs:
             needs[source.dtype] = (*needs.get(source.dtype, ()), *required.needs)
         loads = tuple(dict.fromkeys(load for _, required in jobs for load in required.loads))
-        processes = self._meter.prepare(needs, on_compile, loads)
+        copies = sum(source.copied for source in sources if isinstance(source, ArraySource))
+        self._meter.count(copies)
+        processes = replace(self._meter.prepare(needs, on_compile, loads), copies=copies)
         for source in sources:
             self._require_reach(source)
         if any(isinstance(source, DaskSource) for source in sources):

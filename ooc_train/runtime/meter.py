@@ -154,7 +154,7 @@ class Meter:
         self._threads = executor.threads if isinstance(executor, LocalExecutor) else 1
         self._direct = executor.direct if isinstance(executor, DaskExecutor) else True
         self._whole = whole
-        self._before = before
+        self._at_start = self._before = before
         self._watched: dict[int, tuple[str, int]] = {}
         self._ended: list[str] = []
         self._samples = 0
@@ -164,6 +164,10 @@ class Meter:
         # Processes of other clusters may have other tasks and limits: leave them alone.
         ours = self._client is not None and isinstance(self._client.cluster, LocalCluster)
         self._limited = self._client if ours else None
+
+    def count(self, copies: int) -> None:
+        """Count bytes as the job's that the calling process held for it when it began."""
+        self._before = self._at_start - copies
 
     def limit(self, growth: int) -> None:
         """Set limits on our workers, so that the system refuses much more than their growth."""

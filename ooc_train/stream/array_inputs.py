@@ -5,7 +5,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ooc_train.stream.array_source import ArraySource
+from ooc_train.stream.array_source import ArraySource, beside
 from ooc_train.stream.checks import require_finite, require_weights
 from ooc_train.stream.classes import Label, codes_of_labels, plain, require_labels
 from ooc_train.stream.dask_arrays import aligned, coded, label_weights
@@ -22,6 +22,7 @@ def read_arrays(
     if y is None:
         raise ValueError("training needs y")
     require_arrays(X, y, sample_weight)
+    given = X, y, sample_weight
     names, (X, row_shape) = names_of(X), dense(X)
     weight = None
     if sample_weight is not None:
@@ -48,7 +49,7 @@ def read_arrays(
         found = tuple(plain(label) for label in labels)
         totals = np.bincount(y, weight, minlength=len(found)).astype(np.float64)
     columns = np.require(y, np.float64, ("C", "A")).reshape(len(X), -1)
-    source = ArraySource(X, columns, weight)
+    source = beside(ArraySource(X, columns, weight), *given)
     total = float(len(X)) if weight is None else float(weight.sum())
     return Inputs(source, "arrays", found, totals, total, feature_names=names, row_shape=row_shape)
 

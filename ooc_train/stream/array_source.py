@@ -1,7 +1,7 @@
 """Arrays in memory as a source."""
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import accumulate
 from typing import Any, ClassVar
 
@@ -25,11 +25,14 @@ class ArraySource:
         The targets.
     weight : float64 array (rows,), or None
         The weights.
+    copied : int
+        Bytes of those that are no arrays of the caller, but copies: they are the job's memory.
     """
 
     X: NDArray[np.floating]
     y: Array | None = None
     weight: Array | None = None
+    copied: int = 0
     decoding: ClassVar[float] = 0.0
 
     @property
@@ -117,6 +120,27 @@ class ArraySource:
     def prefetch(self, partitions: Sequence[int]) -> None:
         """Do nothing: the rows are in memory."""
         del partitions
+
+
+def beside(source: ArraySource, *given: Any) -> ArraySource:
+    """Return the source with the bytes of what is a copy, and no view of what was given.
+
+    Examples
+    --------
+    >>> X = np.ones((4, 2))
+    >>> beside(ArraySource(X.reshape(2, 4), np.zeros((2, 1))), X).copied
+    16
+    """
+    heads = [np.asarray(values[:1]) for values in given if hasattr(values, "__getitem__")]
+    made = (values for values in (source.X, source.y, source.weight) if values is not None)
+    return replace(
+        source,
+        copied=sum(
+            values.nbytes
+            for values in made
+            if not any(np.may_share_memory(values, head) for head in heads)
+        ),
+    )
 
 
 def concatenate(blocks: Sequence[Block]) -> Block:

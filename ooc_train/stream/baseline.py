@@ -4,6 +4,9 @@ from dataclasses import dataclass, replace
 
 from ooc_train.core.units import approximate_bytes
 
+_TOLD_COPIES = 2**20
+"""Least bytes of copies that the table of terms tells of."""
+
 
 @dataclass(frozen=True, slots=True)
 class Processes:
@@ -24,6 +27,8 @@ class Processes:
         Memory limit of each worker by its own cluster, 0 for none; empty if no worker has a limit.
     direct : bool
         Whether the driver reaches workers directly, and not through a scheduler elsewhere.
+    copies : int
+        Memory of the calling process that is copies of arrays of the caller's.
     """
 
     driver: int
@@ -32,6 +37,7 @@ class Processes:
     libraries: int = 0
     limits: tuple[int, ...] = ()
     direct: bool = True
+    copies: int = 0
 
     @property
     def baseline(self) -> int:
@@ -42,6 +48,8 @@ class Processes:
     def baseline_text(self) -> str:
         """The baseline by process, for the table of terms."""
         parts = [f"driver {approximate_bytes(self.driver)}"] if self.driver else []
+        if parts and self.copies >= _TOLD_COPIES:
+            parts[0] += f", with copies of arrays of {approximate_bytes(self.copies)}"
         parts += [f"worker {approximate_bytes(held)}" for held, _ in self.workers]
         return " + ".join(parts) or "only the growth of the calling process counts"
 

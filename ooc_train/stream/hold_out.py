@@ -14,7 +14,7 @@ from ooc_train.core.sums import Array
 from ooc_train.core.text import listed
 from ooc_train.memory.budget import Budget
 from ooc_train.memory.ceiling import Ceiling, Term
-from ooc_train.stream.array_source import ArraySource
+from ooc_train.stream.array_source import ArraySource, beside
 from ooc_train.stream.dask_arrays import block_totals
 from ooc_train.stream.dask_source import DaskSource
 from ooc_train.stream.input_data import Inputs
@@ -148,7 +148,7 @@ def _split_rows(
                 None if weight is None else weight[taken],
             )
 
-        return rows(~held), rows(held)
+        return beside(rows(~held)), beside(rows(held))
 
 
 def _split_partitions(source: Source, fraction: float, seed: int) -> list[Source]:

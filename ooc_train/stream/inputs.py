@@ -12,7 +12,7 @@ from ooc_train.memory.ceiling import Ceiling
 from ooc_train.store.dataset import Store
 from ooc_train.store.opening.opener import open_store
 from ooc_train.stream.array_inputs import dense, names_of, read_arrays, read_dask
-from ooc_train.stream.array_source import ArraySource
+from ooc_train.stream.array_source import ArraySource, beside
 from ooc_train.stream.classes import Label, plain
 from ooc_train.stream.dask_arrays import aligned
 from ooc_train.stream.dask_source import dask_source
@@ -161,4 +161,5 @@ def read_features(X: Any) -> PredictionInputs:
         return PredictionInputs(rows, row_shape=X.shape[1:] if X.ndim > 2 else None)
     require_arrays(X)
     values, row_shape = dense(X)
-    return PredictionInputs(ArraySource(values), feature_names=names_of(X), row_shape=row_shape)
+    arrays = beside(ArraySource(values), X)
+    return PredictionInputs(arrays, feature_names=names_of(X), row_shape=row_shape)

@@ -187,6 +187,12 @@ class Plan:
     def ways_out(self) -> list[str]:
         """Return changes that would make the projection smaller, as the plan knows them."""
         ways = []
+        copies = self.processes.copies
+        if copies and 2 * copies >= self.projected - self.ceiling.limit:
+            ways.append(
+                f"pass arrays that need no copies (these hold "
+                f"{approximate_bytes(copies)}): float32 or float64, in C order"
+            )
         if len(self.processes.workers) > 1:
             held = approximate_bytes(max(held for held, _ in self.processes.workers))
             ways.append(f"use fewer workers (each holds {held} before any data)")
