@@ -29,11 +29,10 @@ class _MarginClassifier(Classifier):
     """The base of classifiers whose `intercept_` is the number 0.0 if no intercept is fitted."""
 
     fit_intercept: bool
-    standardize: bool
 
     def _keep(self, fitted: Fitted, report: Report, **kept: Any) -> None:
         super()._keep(fitted, report, **kept)
-        if not self.fit_intercept and not self.standardize:
+        if not self.fit_intercept and not fitted.model.standardizes:
             self.intercept_ = 0.0
 
 

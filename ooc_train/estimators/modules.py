@@ -4,6 +4,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+import numpy as np
+
 from ooc_train.estimators.classification import ProbabilisticClassifier
 from ooc_train.estimators.estimator import Estimator
 from ooc_train.estimators.regression import Regressor
@@ -30,7 +32,7 @@ class _Module(Estimator, TrainingParameters):
     average: bool = False
     device: str = "auto"
     augment: Any = None
-    scale: float = 1.0
+    scale: float | str = 1.0
     batch_size: Any = "auto"
     warm_start: bool = False
 
@@ -44,6 +46,9 @@ class _Module(Estimator, TrainingParameters):
         self.state_dict_ = dict(fitted.predictor.tensors)
         self.n_iter_, self.t_, self.loss_ = report.n_iter, report.updates, report.loss
         self._flat = flat
+        if fitted.predictor.spec.channel_scale:
+            self.channel_mean_ = np.array(fitted.predictor.spec.channel_mean)
+            self.channel_scale_ = np.array(fitted.predictor.spec.channel_scale)
 
     def _predictor(self) -> Predictor:
         """Return what predicts."""
@@ -79,9 +84,11 @@ class TorchClassifier(ProbabilisticClassifier, _Module):
     classes_ : ndarray of shape (n_classes,)
         Labels.
     module_ : torch.nn.Module
-        The fitted module, made anew.
+        The fitted module, made anew. It takes rows as `scale` makes them.
     state_dict_ : dict of ndarray
         Its parameters and buffers.
+    channel_mean_, channel_scale_ : ndarray of shape (channels,)
+        By which images are centred and divided; only with `scale="channel"`.
     loss_ : float
         Mean of the criterion at the end.
     n_iter_ : int
@@ -128,9 +135,11 @@ class TorchRegressor(Regressor, _Module):
     Attributes
     ----------
     module_ : torch.nn.Module
-        The fitted module, made anew.
+        The fitted module, made anew. It takes rows as `scale` makes them.
     state_dict_ : dict of ndarray
         Its parameters and buffers.
+    channel_mean_, channel_scale_ : ndarray of shape (channels,)
+        By which images are centred and divided; only with `scale="channel"`.
     loss_ : float
         Mean of the criterion at the end.
     n_iter_ : int

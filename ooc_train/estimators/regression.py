@@ -142,7 +142,7 @@ class Regressor(MultiOutputMixin, RegressorMixin, Estimator):  # type: ignore[mi
         is_flat = flat or (self._flattens_column and fitted.n_outputs == 1)
         self.coef_ = fitted.coef[0] if is_flat else fitted.coef
         self.intercept_ = fitted.intercept[0] if flat else fitted.intercept
-        if not self.fit_intercept and not self.standardize:
+        if not self.fit_intercept and not fitted.model.standardizes:
             self.intercept_ = 0.0
         self.n_iter_ = np.full(fitted.n_outputs, report.n_iter, np.int32)
 

@@ -217,7 +217,7 @@ class LinearSVR(_RobustRegressor, SharedParameters):
 
     def _keep(self, fitted: Fitted, report: Report, **kept: Any) -> None:
         super()._keep(fitted, report, **kept)
-        if self.fit_intercept or self.standardize:
+        if self.fit_intercept or fitted.model.standardizes:
             self.intercept_ = fitted.intercept
 
     def to_sklearn(self) -> Any:

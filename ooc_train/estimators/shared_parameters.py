@@ -81,7 +81,7 @@ class SharedParameters(TrainingParameters):
 
     fit_intercept: bool = True
     standardize: bool = False
-    scale: float = 1.0
+    scale: float | str = 1.0
 
 
 Estimator = TypeVar("Estimator", bound=type)

@@ -201,10 +201,10 @@ def _require_likelihood(fitted: Fitted) -> None:
             "the model was fitted with class_weight, which no standard error allows for; pass "
             'sample_weight instead, to fit and summary, with errors="HC1"'
         )
-    if model.standardize and not model.fit_intercept:
+    if model.standardizes and not model.fit_intercept:
         raise ValueError(
-            "standardize=True without an intercept centres columns all the same; fit the model "
-            "without standardize, which has no effect if there is no penalty"
+            "standardize=True or scale='channel' without an intercept centres columns all the "
+            "same; fit the model without it, which has no effect if there is no penalty"
         )
 
 

@@ -13,6 +13,7 @@ from ooc_train.models.calibration import Isotonic, Sigmoid, Temperature
 from ooc_train.models.network_predictor import NetworkPredictor
 from ooc_train.models.predictor import LinearPredictor, ScaledPredictor
 from ooc_train.models.pytorch.torch_predictor import TorchPredictor
+from ooc_train.models.scale_setting import factor_of
 from ooc_train.objective.activations import Gelu, Identity, LogisticSigmoid, Relu, Tanh
 from ooc_train.objective.loss import LogLinkLoss, Loss
 from ooc_train.objective.losses.logistic import Logistic
@@ -56,7 +57,8 @@ def link_of(fitted: Fitted) -> Link:
     if isinstance(predictor, TorchPredictor):
         raise ValueError(  # noqa: TRY004 (as for other models)
             "PyTorch exports its modules itself: model = ooc_train.load(RUN, module=...), then "
-            "torch.onnx.export(model.module_.double(), (rows,), 'model.onnx', dynamo=True)"
+            "torch.onnx.export(model.module_.double(), (rows,), 'model.onnx', dynamo=True), which "
+            f"takes {_rows_of(predictor)}"
         )
     if type(predictor) not in (LinearPredictor, ScaledPredictor, NetworkPredictor):
         raise ValueError(f"a {predictor.kind} model has no export; predict with ooc_train")
@@ -77,6 +79,14 @@ def link_of(fitted: Fitted) -> Link:
             "predict with ooc_train"
         )
     return link
+
+
+def _rows_of(predictor: TorchPredictor) -> str:
+    """Return what rows the module of a predictor takes, in words."""
+    if predictor.spec.channel_scale:
+        return "images less model.channel_mean_, over model.channel_scale_"
+    factor = factor_of(predictor.spec.model.scale)
+    return "rows as they are" if factor == 1.0 else f"rows times {factor:.6g}, the scale"
 
 
 def layers_of(fitted: Fitted) -> list[tuple[Array, Array]]:

@@ -98,18 +98,43 @@ class LinearProblem(LinearObjective):
 
     def scaled_by(self, moments: ColumnMoments) -> Self:
         """Return the problem of columns scaled by their moments, to condition or standardize."""
+        mean, deviation, standard = moments.mean, np.sqrt(moments.variance), None
         # Without an intercept no parameter absorbs a shift; a `StandardScaler` shifts all the same.
-        centre = self.fit_intercept or self.standardize
-        scaling = Scaling.of(moments.mean, np.sqrt(moments.variance), centre=centre)
+        if self.channels is None:
+            centre = self.fit_intercept or self.standardize
+            scaling = Scaling.of(mean, deviation, centre=centre)
+        else:
+            joint = moments.by_channel(self.channels)
+            standard = Scaling.of(joint.mean, np.sqrt(joint.variance), centre=True)
+            scaling = Scaling.of(
+                mean,
+                deviation,
+                centre=self.fit_intercept,
+                origin=standard.mean,
+                otherwise=standard.scale,
+            )
+        problem = replace(self, scaling=scaling, standard=standard)
+        widening = problem.widening
+        return replace(problem, scaling=scaling.widened(widening)) if np.any(widening) else problem
+
+    @property
+    def widening(self) -> Array | float:
+        """The variance by which scales are widened for the penalty, of each column or of all.
+
+        It is 0 if the penalty is on the weights of scaled columns as they are, and if the loss has
+        no curvature to compare the penalty with.
+        """
         steepness = self.steepness
-        # Without a curvature there is nothing to compare the penalty with.
-        if not self.standardize and steepness is not None:
-            scaling = scaling.widened(self.penalty.l2 / (steepness * self.total_weight))
-        return replace(self, scaling=scaling)
+        if steepness is None or (self.standardize and self.standard is None):
+            return 0.0
+        widening = self.penalty.l2 / (steepness * self.total_weight)
+        return widening if self.standard is None else widening * self.standard.scale**2
 
     def permuted(self, params: Array, order: NDArray[np.intp]) -> tuple[Self, Array]:
         """Return the problem and parameters for columns reordered as `X[:, order]`."""
-        return replace(self, scaling=self.scaling.permuted(order)), permuted(params, order)
+        standard = None if self.standard is None else self.standard.permuted(order)
+        scaling = self.scaling.permuted(order)
+        return replace(self, scaling=scaling, standard=standard), permuted(params, order)
 
     def require_predictor(self, predictor: Predictor) -> None:
         """Raise `ValueError` unless the predictor has as many coefficients as the problem."""
@@ -205,8 +230,7 @@ class LinearProblem(LinearObjective):
         if bound is None:
             return self
         weight = self.total_weight * rows / self.n_rows
-        widening = self.penalty.l2 / (bound * self.total_weight)
-        expected = 1.0 if self.standardize else 1.0 - widening / self.scaling.scale**2
+        expected = 1.0 - self.widening / self.scaling.scale**2
         missing = np.where(curvature < _MIN_SHARE * expected, expected - curvature, 0.0)
         if not missing.any():
             return self

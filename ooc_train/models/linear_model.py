@@ -3,7 +3,6 @@
 from abc import abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from fractions import Fraction
 from math import inf
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar
 
@@ -13,6 +12,13 @@ from ooc_train.core.named_classes import plain
 from ooc_train.core.schema import shown
 from ooc_train.core.settings import Constraint, Flag, Number
 from ooc_train.models.model import DataFigures, Model
+from ooc_train.models.scale_setting import (
+    CHANNEL,
+    SCALES,
+    channels_of,
+    factor_of,
+    require_one_scale,
+)
 from ooc_train.objective.penalty import NO_PENALTY, Penalty
 from ooc_train.objective.scaling import Scaling
 
@@ -102,26 +108,6 @@ class NumberOfEach(Number):
         return f"{super().metavar}|NUMBER,..."
 
 
-@dataclass(frozen=True)
-class Factor(Number):
-    """A constraint that accepts a number, which text may give as a fraction: 1/255."""
-
-    def _parsed(self, name: str, text: str) -> Any:
-        try:
-            return float(Fraction(text))
-        except (ValueError, ZeroDivisionError, OverflowError):
-            return super()._parsed(name, text)
-
-
-def require_one_scale(scale: float | str, *, standardize: bool) -> None:
-    """Raise `ValueError` if both settings, `scale` and `standardize`, would scale the columns."""
-    if standardize and scale != 1.0:
-        raise ValueError(
-            f"scale={shown(scale)} has no effect on columns that standardize=True scales; leave "
-            "one of them out"
-        )
-
-
 Alpha = Annotated[float, Number(least=0.0), "Strength of the penalty, in the units of the data."]
 AlphaOfEach = Annotated[
     float | Sequence[float],
@@ -163,10 +149,12 @@ class LinearModel(Model):
         bool, Flag(), "Whether the penalty is on the weights of standardised columns."
     ] = False
     scale: Annotated[
-        float,
-        Factor(above=0.0),
+        float | str,
+        SCALES,
         "Factor of all columns, such as 1/255 for pixels of 8 bits: the penalty is on the weights "
-        "of columns times the factor. Coefficients are those of the columns as they come.",
+        'of columns times the factor. With "channel" it is on those of images whose channels, the '
+        "last of the axes (height, width, channel), are centred and scaled to a standard deviation "
+        "of 1. Coefficients are those of the columns as they come.",
     ] = 1.0
 
     def __post_init__(self) -> None:
@@ -178,6 +166,11 @@ class LinearModel(Model):
     def is_classifier(self) -> bool:
         """Whether y holds class labels."""
         return False
+
+    @property
+    def standardizes(self) -> bool:
+        """Whether the penalty is on weights of columns that are scaled by their moments."""
+        return self.standardize or self.scale == CHANNEL
 
     @abstractmethod
     def penalty_for(self, total_weight: float) -> Penalty:
@@ -199,7 +192,7 @@ class LinearModel(Model):
         if self.is_classifier:
             n_outputs = 1 if data.n_classes == 2 else data.n_classes
         identity = Scaling.constant(1.0, data.n_features)
-        penalty = self.penalty_for(data.total_weight).of_scaled(float(self.scale))
+        penalty = self.penalty_for(data.total_weight).of_scaled(factor_of(self.scale))
         if len(penalty.l2_of_each) not in (0, n_outputs):
             raise ValueError(
                 "Number of targets and number of penalties do not correspond: "
@@ -213,8 +206,9 @@ class LinearModel(Model):
             identity,
             penalty,
             self.fit_intercept,
-            self.standardize,
+            self.standardizes,
             data.class_weight,
+            channels=channels_of(self.scale, data.row_shape),
         )
 
 

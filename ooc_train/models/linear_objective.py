@@ -45,9 +45,13 @@ class LinearObjective(Value):
     penalty : Penalty
         Penalty on the weights in the data's units, added to the sum of losses.
     standardize : bool
-        Whether the penalty is on the weights of scaled columns instead.
+        Whether the penalty is on the weights of standardised columns instead.
     class_weight : float64 array (classes,) or None
         Factor of a row's weight by the code of its class.
+    channels : int or None
+        Number of channels of images whose moments standardise columns; None for moments of columns.
+    standard : Scaling or None
+        The scaling that standardises columns by channels, once moments are known.
     own_class_weight : bool
         Whether class weights hold in the output of a row's own class alone (one against the rest).
     extra_l2 : float64 array (features,) or None
@@ -68,6 +72,8 @@ class LinearObjective(Value):
     extra_l2: Array | None = None
     target_mean: Array | None = None
     own_class_weight: bool = False
+    channels: int | None = None
+    standard: Scaling | None = None
 
     own_optimizer: ClassVar[Optimizer | None] = None
 
@@ -87,11 +93,17 @@ class LinearObjective(Value):
 
         The l2 strengths are (outputs, features + 1) if they differ by output.
         """
-        scale = np.ones(self.n_features) if self.standardize else self.scaling.scale
-        penalty = self.penalty.by_column(scale)
+        penalty = self.penalty.by_column(self.scaling.scale / self.penalised_scale)
         l2 = penalty.l2 if self.extra_l2 is None else penalty.l2 + self.extra_l2
         constant = np.zeros((*l2.shape[:-1], 1))
         return ColumnPenalty(np.append(penalty.l1, 0.0), np.concatenate([l2, constant], axis=-1))
+
+    @property
+    def penalised_scale(self) -> Array:
+        """The scale of the columns whose weights are penalised, (features,): 1 for the data's."""
+        if not self.standardize:
+            return np.ones(self.n_features)
+        return self.scaling.scale if self.standard is None else self.standard.scale
 
     @property
     def compiled_hessian(self) -> bool:

@@ -82,6 +82,11 @@ class Model(CheckedSettings, ABC):
         return None
 
     @property
+    def standardizes(self) -> bool:
+        """Whether the objective depends on moments of the columns."""
+        return self.standardizes_once
+
+    @property
     def standardizes_once(self) -> bool:
         """Whether columns are scaled by moments over all rows, found before the first update."""
         return False

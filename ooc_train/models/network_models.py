@@ -11,8 +11,15 @@ from ooc_train.augmentation.augmenter import Augmentations
 from ooc_train.core.named_classes import plain
 from ooc_train.core.schema import shown
 from ooc_train.core.settings import Constraint, Count, Flag, Number
-from ooc_train.models.linear_model import ClassWeights, Factor, require_one_scale
+from ooc_train.models.linear_model import ClassWeights
 from ooc_train.models.model import DataFigures, Model
+from ooc_train.models.scale_setting import (
+    CHANNEL,
+    SCALES,
+    channels_of,
+    factor_of,
+    require_one_scale,
+)
 from ooc_train.objective.activations import ACTIVATIONS
 from ooc_train.objective.loss import Loss
 from ooc_train.objective.losses.logistic import Logistic
@@ -25,7 +32,7 @@ from ooc_train.objective.scaling import Scaling
 if TYPE_CHECKING:
     from ooc_train.models.network_problem import NetworkProblem
 
-_MOST_UNITS, _MOST_LAYERS, _MOST_CHANNELS = 10**6, 100, 4
+_MOST_UNITS, _MOST_LAYERS = 10**6, 100
 
 _LOSSES: Mapping[str, type[Loss]] = MappingProxyType(
     {
@@ -119,7 +126,7 @@ class NetworkModel(Model):
     ] = False
     scale: Annotated[
         float | str,
-        Factor(("channel",), above=0.0),
+        SCALES,
         'Factor of all columns, such as 1/255 for pixels of 8 bits. "channel" centres and scales '
         "the pixels of images to a standard deviation of 1, by the moments of each channel, which "
         "is the last of the axes (height, width, channel).",
@@ -146,7 +153,7 @@ class NetworkModel(Model):
     @property
     def standardizes_once(self) -> bool:
         """Whether columns are scaled by moments, since layers do not adapt to new ones."""
-        return self.standardize or self.scale == "channel"
+        return self.standardize or self.scale == CHANNEL
 
     def __post_init__(self) -> None:
         """Check the settings, and that at most one of them scales the columns."""
@@ -168,7 +175,7 @@ class NetworkModel(Model):
                 f"frozen_layers={self.frozen_layers} leaves nothing to learn of "
                 f"{len(sizes) - 1} layers of weights; freeze fewer"
             )
-        factor = 1.0 if isinstance(self.scale, str) else float(self.scale)
+        factor = factor_of(self.scale)
         scaling = None if factor == 1.0 else Scaling.constant(factor, data.n_features)
         return NetworkProblem(
             data.n_rows,
@@ -179,7 +186,7 @@ class NetworkModel(Model):
             loss=self.loss_for(data.n_classes),
             weight_init=self.weight_init,
             standardize=self.standardizes_once,
-            channels=_channels(data.row_shape) if self.scale == "channel" else data.n_features,
+            channels=channels_of(self.scale, data.row_shape),
             scaling=scaling,
             average=self.average,
             dropout=float(self.dropout) if self.hidden_layer_sizes else 0.0,
@@ -188,21 +195,6 @@ class NetworkModel(Model):
                 self.augment, data.row_shape or (data.n_features,), data.seed
             ),
         )
-
-
-def _channels(row_shape: tuple[int, ...] | None) -> int:
-    """Return the number of channels of images whose rows have this shape."""
-    if row_shape is None:
-        raise ValueError(
-            "scale='channel' is for images, rows of shape (height, width) or (height, width, "
-            "channel), and these rows have columns; use a number, or standardize=True"
-        )
-    if len(row_shape) > 2 and row_shape[0] <= _MOST_CHANNELS < row_shape[-1]:
-        raise ValueError(
-            f"scale='channel' takes the last axis of rows for channels, and rows of the shape "
-            f"{row_shape} seem to have channels first; write them as (height, width, channel)"
-        )
-    return row_shape[-1] if len(row_shape) > 2 else 1
 
 
 @dataclass(frozen=True, kw_only=True)

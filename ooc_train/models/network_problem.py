@@ -50,8 +50,8 @@ class NetworkProblem(BlockProblem):
         Distribution of the random initial parameters, see `Layers.initial`.
     standardize : bool
         Whether columns are centred and scaled by their moments.
-    channels : int
-        Number of columns with moments of their own: all columns, or the channels of images.
+    channels : int or None
+        Number of channels of images, if moments are those of channels and not of columns.
     scaling : Scaling or None
         Scaling of the columns; None for the identity.
     average : bool
@@ -69,7 +69,7 @@ class NetworkProblem(BlockProblem):
     loss: Loss
     weight_init: str = "glorot"
     standardize: bool = False
-    channels: int = 0
+    channels: int | None = None
     scaling: Scaling | None = None
     average: bool = True
     dropout: float = 0.0
@@ -131,7 +131,7 @@ class NetworkProblem(BlockProblem):
 
     def scaled_by(self, moments: ColumnMoments) -> Self:
         """Return the problem of columns that are centred and scaled by their moments."""
-        if self.channels != self.n_features:
+        if self.channels is not None:
             moments = moments.by_channel(self.channels)
         scaling = Scaling.of(moments.mean, np.sqrt(moments.variance), centre=True)
         return replace(self, scaling=scaling)

@@ -33,18 +33,35 @@ class Scaling(Value):
     scale: Array
 
     @classmethod
-    def of(cls, mean: Array, deviation: Array, *, centre: bool) -> "Scaling":
+    def of(
+        cls,
+        mean: Array,
+        deviation: Array,
+        *,
+        centre: bool,
+        origin: float | Array = 0.0,
+        otherwise: float | Array = 1.0,
+    ) -> "Scaling":
         """Return the scaling for columns of these means and population standard deviations.
 
-        Without an intercept nothing can take up a shift, so columns are then scaled by their root
-        mean square and not centred. A column that never varies is left as it is.
+        Parameters
+        ----------
+        mean, deviation : float64 arrays (features,)
+            Moments of the columns.
+        centre : bool
+            Whether columns are centred at their means. Without an intercept nothing can take up a
+            shift, so columns are then scaled by their root mean square distance from `origin`.
+        origin : float or float64 array (features,)
+            The centre of columns that are not centred at their means.
+        otherwise : float or float64 array (features,)
+            The scale of columns that never vary.
         """
         if not centre:
-            deviation = np.sqrt(deviation**2 + mean**2)
-            mean = np.zeros_like(mean)
+            deviation = np.sqrt(deviation**2 + (mean - origin) ** 2)
+            mean = np.zeros_like(mean) + origin
         # A deviation that is rounding error of the mean is none (as in scikit-learn's scaler).
         constant = deviation <= 10 * np.finfo(np.float64).eps * np.abs(mean)
-        return cls(mean, np.where(constant | (deviation == 0), 1.0, deviation))
+        return cls(mean, np.where(constant | (deviation == 0), otherwise, deviation))
 
     @classmethod
     def constant(cls, factor: float, n_features: int) -> "Scaling":
@@ -52,7 +69,7 @@ class Scaling(Value):
         # Broadcast arrays take no memory, which the plan has yet to grant.
         return cls(np.broadcast_to(0.0, n_features), np.broadcast_to(1.0 / factor, n_features))
 
-    def widened(self, variance: float) -> "Scaling":
+    def widened(self, variance: float | Array) -> "Scaling":
         """Return the scaling by `sqrt(scale ** 2 + variance)`, which conditions loss plus penalty.
 
         If a column hardly varies, the penalty on its scaled weight is so steep that steps of a size

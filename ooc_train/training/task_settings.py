@@ -29,8 +29,8 @@ def require_private(model: Model) -> None:
             model.class_weight is not None,
             "a row of a rare class would count more than one row; leave it out",
         ),
-        "standardize": (
-            bool(getattr(model, "standardize", False)) or model.standardizes_once,
+        "standardize" if getattr(model, "standardize", False) else "scale='channel'": (
+            model.standardizes,
             "it divides columns by deviations of the rows; scale them by numbers that may be known",
         ),
     }

@@ -6,9 +6,10 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar
 
 from ooc_train.augmentation.augment_setting import Augment
 from ooc_train.core.settings import Flag
-from ooc_train.models.linear_model import ClassWeights, Factor
+from ooc_train.models.linear_model import ClassWeights
 from ooc_train.models.model import DataFigures, Model
 from ooc_train.models.pytorch.torch_settings import Code, Device, Keywords, name_of
+from ooc_train.models.scale_setting import CHANNEL, SCALES
 from ooc_train.objective.loss import Loss
 from ooc_train.objective.losses.logistic import Logistic
 from ooc_train.objective.losses.multinomial import Multinomial
@@ -81,9 +82,11 @@ class ModuleModel(Model):
     ] = "auto"
     augment: Augment = None
     scale: Annotated[
-        float,
-        Factor(above=0.0),
-        "Factor of all columns, such as 1/255 for pixels of 8 bits: what the module takes.",
+        float | str,
+        SCALES,
+        "What the module takes: all columns times a factor, such as 1/255 for pixels of 8 bits. "
+        '"channel" centres and scales the pixels of images to a standard deviation of 1, by the '
+        "moments of each channel, which is the last of the axes (height, width, channel).",
     ] = 1.0
 
     default_batch_size: ClassVar[int | str] = "auto"
@@ -97,6 +100,11 @@ class ModuleModel(Model):
             own = made is None if part in ("module", "scheduler") else False
             if parameters and own:
                 raise ValueError(f"{part}_parameters={parameters} go with a {part}; give one")
+
+    @property
+    def standardizes_once(self) -> bool:
+        """Whether columns are scaled by moments, since layers do not adapt to new ones."""
+        return self.scale == CHANNEL
 
     def loss_for(self, n_classes: int) -> Loss:
         """Return the loss that turns outputs into predictions, and that `evaluate` reports."""
@@ -122,8 +130,8 @@ class TorchModule(ModuleModel):
     """A module of PyTorch, trained from the stream of rows.
 
     The module takes rows (rows, features), or ``(rows, *row_shape)`` if a row has several axes, as
-    floats of the type of its parameters, times `scale`. For numbers it returns (rows, outputs), or
-    (rows,) for one output. For k classes it returns (rows, k), or (rows, 1) or (rows,) for two
+    floats of the type of its parameters, scaled by `scale`. For numbers it returns (rows, outputs),
+    or (rows,) for one output. For k classes it returns (rows, k), or (rows, 1) or (rows,) for two
     classes. The objective is the mean of the criterion over rows, by their weights.
 
     Predictions of numbers are what the module returns. Probabilities of classes are the softmax of

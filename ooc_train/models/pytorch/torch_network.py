@@ -14,7 +14,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from ooc_train.augmentation.augmenter import halves
 from ooc_train.core.forks import after_fork
 from ooc_train.core.sums import Array
-from ooc_train.models.pytorch.torch_parts import criterion_of, module_of
+from ooc_train.models.pytorch.torch_parts import criterion_of, module_of, row_scaling
 from ooc_train.models.pytorch.torch_settings import NetworkSpec, name_of
 
 _ALIGNED = 64
@@ -97,6 +97,8 @@ class Network:
             param.data = self._flat[start : start + param.numel()].view_as(param)
             start += param.numel()
 
+        self._scaled = row_scaling(spec, self.dtype, self.device)
+
     @property
     def has_modes(self) -> bool:
         """Whether the module has layers that compute otherwise in training than in evaluation."""
@@ -165,9 +167,7 @@ class Network:
         that are aligned already are not copied.
         """
         rows = torch.from_numpy(np.ascontiguousarray(X)).to(self.device, self.dtype)
-        if self.spec.model.scale != 1.0:
-            # Pixels divided by 255 are the floats that others store as such.
-            rows = rows / (1.0 / self.spec.model.scale)
+        rows = self._scaled(rows)
         if rows.data_ptr() % _ALIGNED:
             rows = rows.clone()
         return rows.view(len(X), *self.spec.row_shape)

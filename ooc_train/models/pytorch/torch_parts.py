@@ -9,7 +9,8 @@ from typing import Any
 import torch
 
 from ooc_train.core.schema import shown
-from ooc_train.models.pytorch.torch_settings import ModuleSettings, name_of
+from ooc_train.models.pytorch.torch_settings import ModuleSettings, NetworkSpec, name_of
+from ooc_train.models.scale_setting import factor_of
 
 
 def _made(part: str, value: Any, parameters: Mapping[str, Any] | None, library: Any) -> Any:
@@ -83,6 +84,20 @@ def module_of(model: ModuleSettings) -> torch.nn.Module:
         kinds = ", ".join(sorted({str(value.dtype) for value in values}))
         raise ValueError(f"the module has parameters of the types {kinds}; use float32 for all")
     return made
+
+
+def row_scaling(
+    spec: NetworkSpec, dtype: torch.dtype, device: torch.device
+) -> Callable[[torch.Tensor], torch.Tensor]:
+    """Return the function that scales rows (rows, features) as a spec says, for its module."""
+    if spec.channel_scale:
+        moments = torch.tensor([spec.channel_mean, spec.channel_scale], dtype=torch.float64)
+        mean, scale = moments.to(device, dtype)
+        # The rows may lie in memory of the stream, which the subtraction leaves as they are.
+        return lambda rows: (rows.view(-1, len(mean)) - mean).div_(scale).view(len(rows), -1)
+    divisor = 1.0 / factor_of(spec.model.scale)
+    # Pixels divided by 255 are the floats that others store as such.
+    return lambda rows: rows if divisor == 1.0 else rows / divisor
 
 
 Criterion = Callable[[Any, Any], Any]

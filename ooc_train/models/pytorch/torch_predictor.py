@@ -10,11 +10,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ooc_train.core.files import parse_json
-from ooc_train.core.schema import integer, list_of, or_none, record
+from ooc_train.core.schema import integer, list_of, numbers, or_none, record
 from ooc_train.core.sums import Array, Block, raise_if_not_finite
 from ooc_train.errors import NonFiniteData
 from ooc_train.models.pytorch.torch_loading import loads_of_module
 from ooc_train.models.pytorch.torch_settings import NetworkSpec
+from ooc_train.models.scale_setting import channels_of
+from ooc_train.objective.scaling import Scaling
 
 _FIGURES = record(
     {
@@ -22,8 +24,29 @@ _FIGURES = record(
         "n_outputs": integer(1),
         "row_bytes": integer(0),
         "columns": or_none(list_of(integer(0))),
-    }
+    },
+    optional={"channels": record({"mean": numbers(least=1), "scale": numbers(least=1)})},
 )
+
+
+def _channel_scaling(saved: Mapping[str, Any] | None, channels: int | None) -> Scaling | None:
+    """Return the scaling of so many channels that a file tells; None without channels.
+
+    Raises
+    ------
+    ValueError
+        If there are other channels, or a scale is not above 0.
+    """
+    found = None if saved is None else (len(saved["mean"]), len(saved["scale"]))
+    due = None if channels is None else (channels, channels)
+    if found != due:
+        raise ValueError(f"it has the moments of {found or 'no'} channels, and its model {due}")
+    if saved is None:
+        return None
+    if not all(0.0 < each < math.inf for each in saved["scale"]):
+        raise ValueError("some scales of its channels are not finite numbers above 0")
+    return Scaling(np.array(saved["mean"], np.float64), np.array(saved["scale"], np.float64))
+
 
 _PIECE_ROWS, _PIECE_BYTES = 256, 2**24
 """Most rows that go through the module at a time, and most bytes that they make."""
@@ -97,6 +120,9 @@ class TorchPredictor:
             "row_bytes": self.row_bytes,
             "columns": None if self.columns is None else self.columns.tolist(),
         }
+        if self.spec.channel_scale:
+            mean, scale = list(self.spec.channel_mean), list(self.spec.channel_scale)
+            figures["channels"] = {"mean": mean, "scale": scale}
         return self.tensors, {"format": "pt", "ooc_train": json.dumps(figures)}
 
     @classmethod
@@ -126,6 +152,9 @@ class TorchPredictor:
             if array.dtype.kind == "f" and not np.isfinite(array).all():
                 raise ValueError(f"some numbers of {name} are not finite")
         spec = NetworkSpec(model, row_shape, figures["n_outputs"], n_classes)
+        scaling = _channel_scaling(figures.get("channels"), channels_of(model.scale, row_shape))
+        if scaling is not None:
+            spec = spec.scaled_by(scaling)
         places = None if columns is None else np.array(columns, np.intp)
         return cls(spec, tensors, figures["row_bytes"], places)
 

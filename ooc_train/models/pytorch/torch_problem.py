@@ -28,6 +28,8 @@ from ooc_train.models.pytorch.torch_optimizer import TorchOptimizer, optimizer_o
 from ooc_train.models.pytorch.torch_predictor import TorchPredictor
 from ooc_train.models.pytorch.torch_settings import ModuleSettings, NetworkSpec
 from ooc_train.models.pytorch.torch_updates import TorchUpdates
+from ooc_train.models.scale_setting import channels_of
+from ooc_train.objective.scaling import Scaling
 from ooc_train.optimizers.optimizer import Optimizer
 from ooc_train.optimizers.schedule import Schedule
 
@@ -70,8 +72,6 @@ class TorchProblem(BlockProblem):
     augmentations: Augmentations | None = None
 
     averages_all_rows: ClassVar[bool] = False
-    needs_moments: ClassVar[bool] = False
-    standardize: ClassVar[bool] = False
     target_sums: ClassVar[None] = None
 
     @classmethod
@@ -87,6 +87,9 @@ class TorchProblem(BlockProblem):
         if model.is_classifier:
             n_outputs = 1 if data.n_classes == 2 else data.n_classes
         spec = NetworkSpec(model, data.row_shape or (data.n_features,), n_outputs, data.n_classes)
+        channels = channels_of(model.scale, data.row_shape)
+        if channels is not None:  # until the moments are known
+            spec = spec.scaled_by(Scaling.constant(1.0, channels))
         fixed, each = made_bytes(spec)
         network = Network(spec)
         return cls(
@@ -130,10 +133,22 @@ class TorchProblem(BlockProblem):
         """Functions that load PyTorch and the module's file."""
         return loads_of_module(self.spec)
 
+    @property
+    def needs_moments(self) -> bool:
+        """Whether a run begins with a pass for the moments of the columns."""
+        return bool(self.spec.channel_scale)
+
+    @property
+    def standardize(self) -> bool:
+        """Whether moments must be those of all rows, since the objective depends on them."""
+        return self.needs_moments
+
     def scaled_by(self, moments: ColumnMoments) -> Self:
-        """Return the problem unchanged: it scales no columns."""
-        del moments
-        return self
+        """Return the problem of images whose channels are standardised by their moments."""
+        channels = len(self.spec.channel_scale)
+        joint = moments.by_channel(channels)
+        mean, deviation = joint.mean[:channels], np.sqrt(joint.variance[:channels])
+        return replace(self, spec=self.spec.scaled_by(Scaling.of(mean, deviation, centre=True)))
 
     def with_targets(self, mean: Array, deviation: Array) -> Self:
         """Return the problem unchanged: it needs no moments of y."""

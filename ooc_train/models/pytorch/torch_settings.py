@@ -1,13 +1,19 @@
 """The settings of a module of PyTorch: their constraints, and the spec that workers get."""
 
 import json
+import math
 import secrets
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, ClassVar, Protocol
+
+import numpy as np
 
 from ooc_train.augmentation.augmentation import Augmentation
 from ooc_train.core.settings import Constraint
+from ooc_train.core.sums import Array
+from ooc_train.models.scale_setting import factor_of
+from ooc_train.objective.scaling import Scaling
 
 _TORCH = ("torch.nn.", "torch.optim.")
 
@@ -136,8 +142,8 @@ class ModuleSettings(Protocol):
         """Name of the device on which the module computes."""
 
     @property
-    def scale(self) -> float:
-        """Factor of all columns."""
+    def scale(self) -> float | str:
+        """Factor of all columns, or "channel"."""
 
     @property
     def augment(self) -> tuple[Augmentation, ...] | None:
@@ -164,6 +170,9 @@ class NetworkSpec:
         Number of classes; 0 for regression.
     token : str
         Distinguishes the networks that a process keeps.
+    channel_mean, channel_scale : tuple of float
+        Means and scales of the channels of images, with which rows are standardised. Empty if a
+        factor scales them.
     """
 
     model: ModuleSettings
@@ -171,3 +180,22 @@ class NetworkSpec:
     n_outputs: int
     n_classes: int
     token: str = field(default_factory=lambda: secrets.token_hex(8))
+    channel_mean: tuple[float, ...] = ()
+    channel_scale: tuple[float, ...] = ()
+
+    def scaled_by(self, scaling: Scaling) -> "NetworkSpec":
+        """Return the spec of rows whose channels, the columns of `scaling`, are standardised."""
+        return replace(
+            self,
+            channel_mean=tuple(scaling.mean.tolist()),
+            channel_scale=tuple(scaling.scale.tolist()),
+            token=secrets.token_hex(8),
+        )
+
+    @property
+    def unit(self) -> float | Array:
+        """What 1 after scaling is in units of the data, of all columns or of each."""
+        if not self.channel_scale:
+            return 1.0 / factor_of(self.model.scale)
+        pixels = math.prod(self.row_shape) // len(self.channel_scale)
+        return np.tile(self.channel_scale, pixels)

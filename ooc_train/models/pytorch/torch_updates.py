@@ -207,7 +207,7 @@ class _Learner:
         self._key = int(state["key"][0])
         self._augmenter = None
         if problem.augmentations is not None:
-            unit = 1.0 / model.scale
+            unit = problem.spec.unit
             self._augmenter = Augmenter(problem.augmentations, workspace, state, unit)
         waiting = len(state["waiting X"])
         if self._counters[0] > waiting:
