@@ -38,6 +38,7 @@ from ooc_train import (
     RidgeModel,
     SGDClassifierModel,
     SGDRegressorModel,
+    TorchRegressorModel,
     TweedieModel,
     cli,
     export,
@@ -55,6 +56,7 @@ from ooc_train.models.network import Layers
 from ooc_train.models.network_predictor import NetworkPredictor
 from ooc_train.models.predictor import LinearPredictor, ScaledPredictor
 from ooc_train.models.pytorch.torch_predictor import TorchPredictor
+from ooc_train.models.pytorch.torch_settings import NetworkSpec
 from ooc_train.objective.activations import ACTIVATIONS, Relu
 from ooc_train.objective.loss import Loss
 from ooc_train.objective.losses.logistic import Logistic
@@ -501,6 +503,9 @@ class OwnActivation(Relu):
         return 2.0 * np.maximum(z, 0.0)
 
 
+MODULE = TorchPredictor(NetworkSpec(TorchRegressorModel("nets:Net"), (3,), 1, 0), {})
+
+
 @pytest.mark.parametrize("to", ["onnx", "json"])
 @pytest.mark.parametrize(
     ("fitted", "said"),
@@ -513,7 +518,7 @@ class OwnActivation(Relu):
             ),
             "activation 'relu' is your own",
         ),
-        (Fitted(LeastSquares(), object.__new__(TorchPredictor)), "torch.onnx.export"),
+        (Fitted(LeastSquares(), MODULE), "torch.onnx.export.*which takes rows as they are"),
         (
             linear(LinearSVCModel(), "ab", calibration=Isotonic.of(9, [np.zeros((2, 2))])),
             "an isotonic calibration has no export",
