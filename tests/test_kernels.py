@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from ooc_train.kernels import api as kernels
-from ooc_train.kernels import blas, calling, known_arrays
+from ooc_train.kernels import blas, calling, clipping, known_arrays
 from ooc_train.kernels.compiled import full_batch, parts
 from ooc_train.kernels.compiled.loop_parts import loss_parts
 from ooc_train.kernels.layout import scan_workspace
@@ -234,6 +234,55 @@ def test_passes_through_layers_are_numpys(name, masked, dtype):
             results.append((outputs[1], gradient, *of_layers[4:]))
         for found, due in zip(*results, strict=True):
             np.testing.assert_allclose(found, due, rtol=rtol, atol=atol)
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize(("name", "outputs"), [("squared", 2), ("multinomial", 3)])
+def test_clipped_sums_of_rows_are_numpys(name, outputs, dtype):
+    loss, rng = LOSSES[name](), np.random.default_rng(4)
+    (spec,) = clipping.add_clipped_needs(loss)
+    for rows, features in ((0, 1), (1, 8), (3, 3), (32, 17), (71, 40)):
+        X = rng.normal(size=(2 * rows + 1, features)).astype(dtype)
+        y = rng.integers(0, outputs, (len(X), 1)).astype(float)
+        y = y if name == "multinomial" else rng.normal(size=(len(X), outputs))
+        taken = np.sort(rng.permutation(len(X))[:rows])
+        W, b = rng.normal(size=(outputs, features)), rng.normal(size=outputs)
+        tile = [np.empty((32, y.shape[1])), np.empty((32, outputs)), np.empty((32, outputs))]
+        scratch: Any = (*tile, np.empty(32), np.empty((2, outputs)))
+        G, due = np.ones((2, outputs, features + 1))
+        for most in (1.0, 1e9):
+            arrays: Any = (X, y, taken, W, b, loss, *scratch, G)
+            clipping.add_clipped(*arrays, most=most, fit_intercept=True)
+            ones, none = np.ones(outputs), np.empty(0)
+            more = np.zeros(1), ones, none, most, 1.0
+            PLAIN[spec.kernel](spec)(X, y, taken, W, b, *scratch, due, *more)
+        np.testing.assert_allclose(G, due, rtol=1e-12, atol=1e-12)
+        if rows:
+            X[taken[-1], 0] = np.nan
+            clipping.add_clipped(*arrays, most=1.0, fit_intercept=True)
+            assert np.isnan(G).any()
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("name", ["relu", "gelu"])
+def test_clipped_sums_of_rows_of_networks_are_numpys(name, dtype):
+    activation = ACTIVATIONS[name]()
+    (spec,) = clipping.network_clipped_needs(activation)
+    rtol, atol = (1e-11, 1e-12) if dtype == np.float64 else (2e-4, 1e-4)
+    for sizes, rows in (((3, 2), 5), ((1, 1, 1), 1), ((9, 17, 4, 3), 23), ((40, 64, 5), 130)):
+        for frozen in range(len(sizes) - 1):
+            layers, outputs, (R, _, gradient) = network_arrays(activation, sizes, rows, dtype)
+            kernels.network_forward(activation, *(*layers, *outputs))
+            X, params, at, _, inputs, values, _ = layers
+            slopes, squares = np.empty(rows * sum(sizes[1:]), dtype), np.empty(rows)
+            work, due = (slopes, squares, gradient), gradient.copy()
+            clipping.network_clipped(
+                activation, X, params, at, inputs, values, R, *work, most=3.0, frozen=frozen
+            )
+            PLAIN[spec.kernel](spec)(
+                X, params, at, inputs, values, R, slopes, squares, due, 3.0, frozen
+            )
+            np.testing.assert_allclose(gradient, due, rtol=rtol, atol=atol)
 
 
 @pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])

@@ -23,6 +23,7 @@ from ooc_train import (
     cli,
 )
 from ooc_train.core.sums import Block
+from ooc_train.core.thread_team import ThreadTeam
 from ooc_train.errors import NonFiniteData
 from ooc_train.models.classification_models import LogisticModel
 from ooc_train.models.clipped_updates import _TAG, ClippedUpdates
@@ -64,7 +65,7 @@ def test_rows_are_clipped_as_by_a_plain_loop(loss, outputs, fit_intercept):
     X, y = case.source.X, case.y
     eta, size, most, seed = 0.3, 50, 2.0 if loss == "squared" else 0.8, 7
     updates = problem.updates("<f8", size, Sgd(), Constant(), eta, math.inf)
-    scan = ClippedUpdates(problem, updates, size, size / len(X), most, 0.0, seed)
+    scan = ClippedUpdates(problem, updates, "<f8", size, size / len(X), most, 0.0, seed)
     theta = 0.1 * np.random.default_rng(2).normal(size=problem.shape)
     theta[:, -1] *= fit_intercept
     state = scan.start(theta)
@@ -95,6 +96,16 @@ def test_rows_are_clipped_as_by_a_plain_loop(loss, outputs, fit_intercept):
     assert state["counters"].tolist() == [0, 8, total]
 
 
+def clipped_sum(problem, params, X, y, most, batch_size=40, threads=1):
+    """Return the sum of the clipped gradients of all rows, by the kernels."""
+    clipping = problem.clipping(X.dtype.str, batch_size, most)
+    arrays = {name: np.empty(spec.shape, spec.dtype) for name, spec in clipping.workspace().items()}
+    out = np.zeros(problem.shape)
+    with ThreadTeam(threads) as team:
+        clipping.add(params, Block(X, y, None), np.arange(len(X)), arrays, team, out)
+    return out
+
+
 @pytest.mark.parametrize("activation", ["relu", "gelu"])
 @pytest.mark.parametrize("n_classes", [0, 2, 3])
 def test_rows_of_networks_are_clipped_as_by_a_plain_loop(n_classes, activation):
@@ -114,9 +125,27 @@ def test_rows_of_networks_are_clipped_as_by_a_plain_loop(n_classes, activation):
         clipped += int(norm > most)
         due += own * min(1.0, most / norm)
     assert 4 < clipped < 40
-    assert problem.clipped_gradient(params, X, y, most) == pytest.approx(due, rel=1e-9, abs=1e-12)
+    assert clipped_sum(problem, params, X, y, most) == pytest.approx(due, rel=1e-9, abs=1e-12)
     assert not due[: problem.n_frozen].any()
     assert due[problem.n_frozen :].any()
+
+
+def test_clipped_sums_of_networks_depend_on_no_threads_and_hardly_on_the_type_of_x():
+    rng = np.random.default_rng(1)
+    X, y = rng.normal(size=(700, 30)), np.arange(700.0)[:, None] % 3
+    model = MLPClassifierModel(hidden_layer_sizes=(16, 8))
+    problem = model.problem(DataFigures(700, 30, 1, 3, 700.0, seed=3))
+    params, most = 2.0 * problem.initial(3), 1.0
+    due = clipped_sum(problem, params, X, y, most, batch_size=600)
+    for threads in (2, 3):
+        found = clipped_sum(problem, params, X, y, most, batch_size=600, threads=threads)
+        assert (found == due).all()
+    narrow = X.astype(np.float32)
+    found = clipped_sum(problem, params, narrow, y, most, batch_size=600)
+    assert np.linalg.norm(found - due) < 1e-5 * np.linalg.norm(due)
+    of_one = [clipped_sum(problem, params, narrow[i : i + 1], y[i : i + 1], most) for i in range(9)]
+    norms = np.linalg.norm(of_one, axis=1)
+    assert most * (1 - 1e-6) < norms.max() < most * (1 + 1e-6)
 
 
 def test_a_private_network_learns():

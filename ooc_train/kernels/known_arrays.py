@@ -59,12 +59,19 @@ def _tolerance(dtype: np.dtype[Any]) -> dict[str, float]:
     return {"rtol": 1e-5, "atol": 1e-6} if dtype == np.float32 else {"rtol": 1e-7, "atol": 1e-9}
 
 
-_WORK = frozenset(["P", "slopes", "Z", "Y", "R", "cells", "T", "W", "each", "group", "places"])
+_WORK = frozenset(
+    ["P", "slopes", "Z", "Y", "R", "cells", "T", "W", "each", "group", "places", "squares"]
+)
 """Scratch arrays, which are no results. Of the array "room", the rows of the outputs are a
 result."""
 
 
-_RESULTS = (("predictor", "Z"), ("loss_slopes", "R"), ("network_forward", "Z"))
+_RESULTS = (
+    ("predictor", "Z"),
+    ("loss_slopes", "R"),
+    ("network_forward", "Z"),
+    ("network_clipped", "squares"),
+)
 
 
 def _is_result(spec: KernelSpec, name: str) -> bool:
@@ -76,7 +83,7 @@ def known_arguments(spec: KernelSpec, dtype: np.dtype[Any]) -> tuple[Any, ...]:
     rng = np.random.default_rng(0)
     if spec.kernel == "shuffle":
         return 12345, np.zeros(_ROWS, np.int64)
-    if spec.kernel in ("network_forward", "network_backward"):
+    if spec.kernel in ("network_forward", "network_backward", "network_clipped"):
         return _network_arguments(spec, dtype, rng)
     X = (1 + rng.normal(size=(_ROWS, _FEATURES))).astype(dtype)
     mean, inv_scale = rng.normal(size=_FEATURES), rng.uniform(0.5, 1.0, _FEATURES)
@@ -96,6 +103,11 @@ def known_arguments(spec: KernelSpec, dtype: np.dtype[Any]) -> tuple[Any, ...]:
     if spec.kernel == "loss_slopes":
         Z, R = X[:, :outputs].astype(np.float64), np.zeros((_ROWS, outputs))
         return y, weight, own, Z, R, np.zeros(1), np.zeros((2, outputs)), *numbers
+    if spec.kernel == "add_clipped":
+        scratch = [np.zeros((5, columns)) for columns in (y.shape[1], outputs, outputs)]
+        found = np.zeros(5), np.zeros((2, outputs)), np.ones((outputs, _FEATURES + 1)), np.zeros(1)
+        taken, factors = np.arange(0, _ROWS, 2), (own, np.empty(0))
+        return X, y, taken, coef, b, *scratch, *found, *factors, 2.0, 1.0, *numbers
     if spec.kernel == "network_step":
         theta, g = (rng.normal(size=_ROWS).astype(dtype) for _ in range(2))
         slots = np.abs(rng.normal(size=(_slots(spec), 1, _ROWS))).astype(dtype)
@@ -151,6 +163,21 @@ def _network_arguments(
     if spec.kernel == "network_forward":
         outputs = np.zeros((_ROWS, 2), dtype), np.zeros((_ROWS, 2)), np.zeros(_ROWS)
         return *rows, *outputs, address
+    if spec.kernel == "network_clipped":
+        X, params, *_ = rows
+        work = np.zeros(hidden + 2 * _ROWS, dtype), np.zeros(_ROWS), np.zeros(n_params, dtype)
+        return (
+            X,
+            params,
+            sizes,
+            inputs,
+            values,
+            rng.normal(size=(_ROWS, 2)),
+            *work,
+            20.0,
+            1,
+            address,
+        )
     slopes = np.zeros((2, _ROWS * _FEATURES), dtype)
     return *rows, rng.normal(size=(_ROWS, 2)), slopes, np.zeros(n_params, dtype), address
 

@@ -4,7 +4,7 @@ Each function takes a kernel's arguments, hyperparameters included. It gives the
 rounding, but slowly: each batch takes several calls of NumPy.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from functools import partial
 from itertools import pairwise
 from types import SimpleNamespace
@@ -30,32 +30,23 @@ from ooc_train.kernels.layout import (
     Rows,
     W,
 )
-from ooc_train.kernels.specs import KernelSpec, hyperparameters
-from ooc_train.objective.loss import own_class_factors
+from ooc_train.kernels.plain_clipping import add_clipped, network_clipped
+from ooc_train.kernels.plain_parts import (
+    PIECE_ROWS,
+    activation_of,
+    layers_of,
+    loss_of,
+    optimizer_of,
+    value_and_slope,
+)
+from ooc_train.kernels.specs import KernelSpec
 from ooc_train.objective.penalty import soft_threshold
 from ooc_train.optimizers.averaging import add_to_average
 
-_PIECE_ROWS = 512
-
-
-def _loss_of(spec: KernelSpec, numbers: tuple[float, ...]) -> Any:
-    """Return the loss; its hyperparameters are the first of a kernel's numbers."""
-    if spec.loss is None:
-        raise TypeError(f"{spec.kernel} depends on a loss")
-    return spec.loss(*numbers[: len(hyperparameters(spec.loss))])
-
-
-def _optimizer_of(spec: KernelSpec, numbers: tuple[float, ...]) -> Any:
-    """Return the optimizer, whose hyperparameters follow those of the loss; None without one."""
-    if spec.optimizer is None:
-        return None
-    of_optimizer = numbers[len(hyperparameters(spec.loss)) :]
-    return spec.optimizer(**dict(zip(hyperparameters(spec.optimizer), of_optimizer, strict=True)))
-
 
 def _predictor(X: Rows, coef: Array, b: Array, Z: Array) -> None:
-    for first in range(0, len(X), _PIECE_ROWS):
-        rows = slice(first, first + _PIECE_ROWS)
+    for first in range(0, len(X), PIECE_ROWS):
+        rows = slice(first, first + PIECE_ROWS)
         Z[rows] = X[rows].astype(np.float64) @ coef.T + b
 
 
@@ -75,15 +66,15 @@ def _add_rows(
     *numbers: float,
 ) -> float:
     del Z
-    loss, outputs = _loss_of(spec, numbers), cells.shape[1]
-    for first in range(0, len(X), _PIECE_ROWS):
-        rows = slice(first, first + _PIECE_ROWS)
+    loss, outputs = loss_of(spec, numbers), cells.shape[1]
+    for first in range(0, len(X), PIECE_ROWS):
+        rows = slice(first, first + PIECE_ROWS)
         part = X[rows].astype(np.float64)
         part_weight = weight[rows] if len(weight) else np.ones(len(part))
         z = part @ coef.T + b
         for m in range(len(sums)):
             mine = slice(m * outputs, (m + 1) * outputs)
-            value, slope = _value_and_slope(loss, y[rows], z[:, mine], own)
+            value, slope = value_and_slope(loss, y[rows], z[:, mine], own)
             sums[m] += part_weight @ value.reshape(len(part), -1).sum(axis=1)
             if mine.start < R.shape[1]:
                 r = part_weight[:, None] * slope
@@ -92,28 +83,13 @@ def _add_rows(
     return float(sums.sum())
 
 
-def _value_and_slope(loss: Any, y: Array, z: Array, own: Array) -> tuple[Array, Array]:
-    """Return a loss and its derivative by z, NaN for rows of an unknown class."""
-    due = loss.targets(y, z.shape[1])
-    with np.errstate(all="ignore"):
-        value, slope = loss.value(due, z), loss.slope(due, z)
-    if loss.kind == "pointwise" and y.shape[1] < len(own):
-        factors = own_class_factors(y, own)
-        return value * factors, slope * factors
-    if loss.target == "codes":
-        unknown = ~((y[:, 0] >= 0) & (y[:, 0] < z.shape[1]))
-        value = np.where(unknown, np.nan, value)
-        slope = np.where(unknown[:, None], np.nan, slope)
-    return value, slope
-
-
 def _add_outer_products(
     X: Rows, y: Array, c: Array, mean: Array, inv_scale: Array, T: Array, W: Array, sums: Array
 ) -> None:
     del T, W
     used = np.flatnonzero(c)
-    for first in range(0, len(used), _PIECE_ROWS):
-        rows = used[first : first + _PIECE_ROWS]
+    for first in range(0, len(used), PIECE_ROWS):
+        rows = used[first : first + PIECE_ROWS]
         scaled = (X[rows] - mean) * inv_scale
         scaled = np.concatenate([scaled, np.ones((len(scaled), 1)), y[rows]], axis=1)
         add_packed(sums, (scaled * c[rows, None]).T @ scaled)
@@ -136,8 +112,8 @@ def _scan(spec: KernelSpec, *arguments: Any) -> int:
     names = [parameter.name for parameter in spec.signature.parameters]
     of = SimpleNamespace(**dict(zip(names, arguments, strict=False)))
     numbers = arguments[len(names) :]
-    loss = _loss_of(spec, numbers)
-    return _Updates(of, loss, _optimizer_of(spec, numbers), l1=spec.l1).run()
+    loss = loss_of(spec, numbers)
+    return _Updates(of, loss, optimizer_of(spec, numbers), l1=spec.l1).run()
 
 
 class _Updates:
@@ -181,7 +157,7 @@ class _Updates:
         with np.errstate(all="ignore"):
             scaled = (of.X[rows] - of.room[MEAN, :n]) * of.room[INV_SCALE, :n]
             z = scaled @ self.theta.T + of.theta[:, n]
-            value, slope = _value_and_slope(self.loss, of.y[rows], z, of.own)
+            value, slope = value_and_slope(self.loss, of.y[rows], z, of.own)
             w = of.weight[rows] if len(of.weight) else np.ones(len(rows))
             r = w[:, None] * slope
             finite = np.isfinite(z.sum(axis=1) + r.sum(axis=1))
@@ -257,30 +233,10 @@ def _loss_slopes(
     *numbers: float,
 ) -> None:
     del cells
-    value, slope = _value_and_slope(_loss_of(spec, numbers), y, Z, own)
+    value, slope = value_and_slope(loss_of(spec, numbers), y, Z, own)
     weights = weight if len(weight) else np.ones(len(Z))
     sums[0] += weights @ value.reshape(len(Z), -1).sum(axis=1)
     R[...] = weights[:, None] * slope
-
-
-def _layers(
-    params: Any, sizes: Integers, rows: int, *flat: Any
-) -> Iterator[tuple[Any, Any, list[Any]]]:
-    """Yield each layer's weights and biases, and its part of flat arrays of hidden units.
-
-    The part of an array without numbers, and of the last layer, is None.
-    """
-    at = first = 0
-    for i, (before, units) in enumerate(pairwise(map(int, sizes))):
-        weights = params[at : at + before * units].reshape(before, units)
-        at += before * units
-        own = slice(first, first + rows * units)
-        is_hidden = i < len(sizes) - 2
-        parts = [
-            each[own].reshape(rows, units) if is_hidden and len(each) else None for each in flat
-        ]
-        yield weights, params[at : at + units], parts
-        at, first = at + units, own.stop
 
 
 def network_forward(
@@ -299,10 +255,10 @@ def network_forward(
 ) -> None:
     """Run `network_forward` in NumPy; see `kernels.api`."""
     del gemm
-    activation, below = _activation_of(spec), X
+    activation, below = activation_of(spec), X
     marks[: len(X)] = 0.0
     with np.errstate(over="ignore", invalid="ignore"):
-        layers = _layers(params, sizes, len(X), masks, inputs, values, left)
+        layers = layers_of(params, sizes, len(X), masks, inputs, values, left)
         for i, (weights, biases, (mask, z, value, kept)) in enumerate(layers):
             if value is None:
                 Z[...] = np.matmul(below, weights, out=P) + biases
@@ -332,9 +288,9 @@ def _network_backward(
     gemm: int = 0,
 ) -> None:
     del gemm, slopes
-    activation, above = _activation_of(spec), R.astype(X.dtype)
-    layers = list(_layers(params, sizes, len(X), masks, inputs, values, left))
-    of_gradient = list(_layers(gradient, sizes, len(X)))
+    activation, above = activation_of(spec), R.astype(X.dtype)
+    layers = list(layers_of(params, sizes, len(X), masks, inputs, values, left))
+    of_gradient = list(layers_of(gradient, sizes, len(X)))
     for i in range(len(layers) - 1, -1, -1):
         by_weights, by_biases, _ = of_gradient[i]
         mask, z, value, kept = layers[i - 1][2] if i else (None, None, None, None)
@@ -346,12 +302,6 @@ def _network_backward(
             above *= activation.slope(value if z is None else z, value)
             if mask is not None:
                 above *= mask
-
-
-def _activation_of(spec: KernelSpec) -> Any:
-    if spec.activation is None:
-        raise TypeError(f"{spec.kernel} depends on an activation")
-    return spec.activation()
 
 
 def _network_step(
@@ -367,7 +317,7 @@ def _network_step(
     part: float,
     *numbers: float,
 ) -> None:
-    optimizer = _optimizer_of(spec, numbers)
+    optimizer = optimizer_of(spec, numbers)
     scalars = optimizer.prepare(age, part)
     for s, (start, end) in enumerate(pairwise(ends)):
         rows, penalised = slice(start, end), s % 2 == 0
@@ -382,11 +332,13 @@ def _network_step(
 PLAIN: dict[str, Callable[[KernelSpec], Callable[..., Any]]] = {
     "predictor": lambda spec: _predictor,  # noqa: ARG005
     "add_rows": lambda spec: partial(_add_rows, spec),
+    "add_clipped": lambda spec: partial(add_clipped, spec),
     "add_outer_products": lambda spec: _add_outer_products,  # noqa: ARG005
     "scan_groups": lambda spec: partial(_scan, spec),
     "scan_unrolled": lambda spec: partial(_scan, spec),
     "loss_slopes": lambda spec: partial(_loss_slopes, spec),
     "network_backward": lambda spec: partial(_network_backward, spec),
+    "network_clipped": lambda spec: partial(network_clipped, spec),
     "network_forward": lambda spec: partial(network_forward, spec),
     "network_step": lambda spec: partial(_network_step, spec),
     "shuffle": lambda spec: _shuffle,  # noqa: ARG005

@@ -75,6 +75,12 @@ KERNELS: Mapping[str, Signature] = {
         "whole",
         4.0,
     ),
+    "add_clipped": _signature(
+        "X:X2 y:real2 taken:whole1 W:real2 b:real1 Y:real2! Z:real2! R:real2! squares:real1! "
+        "cells:real2! G:real2! sums:real1! own:real1 weight:real1 most:real constant:real",
+        None,
+        1.5,
+    ),
     "loss_slopes": _signature(
         "y:real2 weight:real1 own:real1 Z:real2 R:real2! sums:real1! cells:real2!", None, 0.7
     ),
@@ -89,6 +95,12 @@ KERNELS: Mapping[str, Signature] = {
         "gradient:X1! gemm:bits",
         None,
         0.7,
+    ),
+    "network_clipped": _signature(
+        "X:X2 params:X1 sizes:whole1 inputs:X1 values:X1 R:real2 slopes:X1! squares:real1! "
+        "gradient:X1! most:real frozen:whole gemm:bits",
+        None,
+        0.8,
     ),
     "network_step": _signature(
         "theta:X1! g:X1 slots:X3! ends:whole1 scale:real decay:real eta:real age:real part:real",

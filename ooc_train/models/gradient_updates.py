@@ -174,13 +174,13 @@ class GradientUpdates:
         mean_weight = self.problem.total_weight / self.problem.n_rows
         gradient = state["partial"] / (rows * mean_weight)
         gradient += self.problem.penalty_gradient(state["theta"]) / self.problem.total_weight
-        self._update(state, gradient, rows / self.batch_size)
+        part = rows / self.batch_size
+        self._update(state, gradient, part, part * self.rate(int(state["counters"][1])))
         state["partial"][...] = 0.0
         state["counters"][0] = 0
 
-    def _update(self, state: Sums, gradient: Array, part: float) -> None:
-        counters = state["counters"]
-        eta = part * self.rate(int(counters[1]))
+    def _update(self, state: Sums, gradient: Array, part: float, eta: float) -> None:
+        """Update `state` by the gradient of a mean objective, in place."""
         state["clock"][AGE] += part
         scalars = self.optimizer.prepare(float(state["clock"][AGE]), part)
         left = self.optimizer.retained(eta) * state["theta"]
@@ -189,13 +189,17 @@ class GradientUpdates:
         state["theta"][...] = params
         for i, slot in enumerate(slots):
             state["slots"][i] = slot
-        counters[1] += 1
-        add_to_average(state["average"], state["theta"], float(counters[1]))
+        state["counters"][1] += 1
+        add_to_average(state["average"], state["theta"], float(state["counters"][1]))
+
+    def step_by_gradient(self, state: Sums, gradient: Array, eta: float) -> None:
+        """Update `state` by the gradient of a mean objective at a learning rate, in place."""
+        self._update(state, gradient, 1.0, eta)
 
     def step_by_all_rows(self, state: Sums, gradient: Array) -> Sums:
         """Return the state after a step by the gradient of the mean objective of all rows."""
         after = {name: array.copy() for name, array in state.items()}
-        self._update(after, gradient, 1.0)
+        self.step_by_gradient(after, gradient, self.rate(int(after["counters"][1])))
         after["counters"][2] += self.problem.n_rows
         return after
 

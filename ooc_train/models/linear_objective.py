@@ -15,13 +15,14 @@ import numpy as np
 from ooc_train.core.packing import unpacked
 from ooc_train.core.sums import Array, Sums, Value
 from ooc_train.models.gram_sums import GramSums
+from ooc_train.models.linear_clipping import LinearClipping
 from ooc_train.models.loss_sums import LossSums
 from ooc_train.models.problem import Evaluation
 from ooc_train.objective.loss import Loss
 from ooc_train.objective.losses.squared import Squared
 from ooc_train.objective.penalty import NO_PENALTY, ColumnPenalty, Penalty
 from ooc_train.objective.scaling import Scaling
-from ooc_train.optimizers.optimizer import Optimizer, row_clip_factors
+from ooc_train.optimizers.optimizer import Optimizer
 
 _COMPILED_WORK = 2**33
 """Multiplications of a pass from which on compiled kernels add up its Hessian or Gram matrix. A
@@ -298,23 +299,12 @@ class LinearObjective(Value):
         """Return the gradient of the penalty without l1, in units of the sum of losses."""
         return self.theta_penalty.gradient(theta)
 
-    def clipped_bytes(self, rows: int) -> int:
-        """Return the bytes that `clipped_gradient` allocates for so many rows."""
-        return 8 * (rows * (6 * self.n_outputs + 4) + 2 * self.n_parameters)
-
-    def clipped_gradient(self, theta: Array, X: Array, y: Array, max_norm: float) -> Array:
-        """Return the sum of the rows' gradients, each scaled down to a norm; NaN if one has none.
-
-        A row's gradient by the parameters is the product of the slopes of its loss and the row. So
-        its norm is the product of two norms.
-        """
-        with np.errstate(over="ignore", invalid="ignore"):
-            z = X @ theta[:, :-1].T + theta[:, -1]
-            slopes = self.loss.slope(self.loss.targets(y, self.n_outputs), z)
-            squares = np.einsum("ij,ij->i", X, X) + float(self.fit_intercept)
-            norms = np.sqrt(squares) * np.sqrt(np.einsum("ij,ij->i", slopes, slopes))
-            slopes *= row_clip_factors(max_norm, norms)[:, np.newaxis]
-            return np.column_stack([slopes.T @ X, slopes.sum(axis=0)])
+    def clipping(self, dtype: str, batch_size: int, max_norm: float) -> LinearClipping:
+        """Return the sums of the rows' gradients, each scaled down to a norm."""
+        del dtype, batch_size
+        return LinearClipping(
+            self.loss, self.n_outputs, self.n_features, self.fit_intercept, max_norm
+        )
 
     def without_frozen(self, gradient: Array) -> None:
         """Set derivatives by parameters that are not learned to 0, in place."""

@@ -168,21 +168,26 @@ class LinearUpdates:
     def step_by_all_rows(self, state: Sums, gradient: Array) -> Sums:
         """Return the state after a step by the gradient of the mean objective of all rows."""
         after = {name: array.copy() for name, array in state.items()}
-        clock, optimizer = after["clock"], self.optimizer
-        eta = self.rate(int(after["counters"][1]))
+        self.step_by_gradient(after, gradient, self.rate(int(after["counters"][1])))
+        after["counters"][2] += self.problem.n_rows
+        return after
+
+    def step_by_gradient(self, state: Sums, gradient: Array, eta: float) -> None:
+        """Update `state` by the gradient of a mean objective at a learning rate, in place."""
+        clock, optimizer = state["clock"], self.optimizer
         clock[AGE] += 1.0
         scalars = optimizer.prepare(float(clock[AGE]), 1.0)
-        after["theta"][:, :-1] *= optimizer.retained(eta)
+        state["theta"][:, :-1] *= optimizer.retained(eta)
         gradient = optimizer.clipped(gradient)
-        theta, *slots = optimizer.step(after["theta"], gradient, eta, scalars, *after["slots"])
+        theta, *slots = optimizer.step(state["theta"], gradient, eta, scalars, *state["slots"])
         if not self.problem.theta_penalty.smooth:
             rate = optimizer.proximal_rate(eta, scalars, *slots)
             theta = self.problem.theta_penalty.prox(theta, rate / self.problem.total_weight)
-        after["theta"] = theta
-        after["slots"][...] = np.reshape(slots, after["slots"].shape)
-        self._add_to_average(after)
-        after["counters"][1:] += (1, self.problem.n_rows)
-        return after
+        state["theta"][...] = theta
+        for i, slot in enumerate(slots):
+            state["slots"][i] = slot
+        self._add_to_average(state)
+        state["counters"][1] += 1
 
     def _add_to_average(self, state: Sums) -> None:
         """Add the parameters to their average, in place."""

@@ -14,13 +14,14 @@ from ooc_train.kernels.specs import KernelSpec
 from ooc_train.models.block_problem import BlockProblem
 from ooc_train.models.column_moments import ColumnMoments
 from ooc_train.models.network import Floats, Layers, Propagation, RowScaling
+from ooc_train.models.network_clipping import NetworkClipping
 from ooc_train.models.network_predictor import NetworkPredictor
 from ooc_train.models.network_updates import NetworkUpdates
 from ooc_train.models.predictor import Predictor
 from ooc_train.models.problem import Capability
 from ooc_train.objective.loss import Loss, raise_if_outside
 from ooc_train.objective.scaling import Scaling
-from ooc_train.optimizers.optimizer import Optimizer, row_clip_factors
+from ooc_train.optimizers.optimizer import Optimizer
 from ooc_train.optimizers.schedule import Schedule
 
 PIECE_ROWS = 1024
@@ -187,40 +188,18 @@ class NetworkProblem(BlockProblem):
         gradient[: self.n_frozen] = 0.0
         return loss, gradient
 
-    def clipped_bytes(self, rows: int) -> int:
-        """Return the bytes that `clipped_gradient` allocates for so many rows."""
-        features, *others = self.layers.sizes
-        numbers = 4 * sum(others) + features * (self.scaling is not None)
-        return 8 * (rows * (numbers + 4) + 2 * self.layers.n_parameters)
-
-    def clipped_gradient(self, params: Array, X: Array, y: Array, max_norm: float) -> Array:
-        """Return the sum of the rows' gradients, each scaled down to a norm; NaN if one has none.
-
-        A row's gradient by the weights of a layer is the product of the layer's inputs and of the
-        slopes by its outputs. So its norm is the product of two norms (Goodfellow 2015).
-        """
-        views, activation = self.layers.views(params), self.layers.activation
-        with np.errstate(over="ignore", invalid="ignore"):
-            values: list[Floats] = [RowScaling(self.scaling, X.dtype)(X, None)]
-            inputs = []
-            for weights, biases in views[:-1]:
-                inputs.append(values[-1] @ weights + biases)
-                values.append(activation.value(inputs[-1]))
-            z = values[-1] @ views[-1][0] + views[-1][1]
-            slopes = [self.loss.slope(self.loss.targets(y, self.n_outputs), z)]
-            for k in range(len(views) - 1, 0, -1):
-                by_value = slopes[0] @ views[k][0].T
-                slopes.insert(0, by_value * activation.slope(inputs[k - 1], values[k]))
-            squares = np.zeros(len(X))
-            for slope, value in list(zip(slopes, values, strict=True))[self.frozen_layers :]:
-                squares += (slope**2).sum(axis=1) * (1.0 + (value**2).sum(axis=1))
-            factors = row_clip_factors(max_norm, np.sqrt(squares))[:, np.newaxis]
-            gradient = np.zeros(self.shape)
-            for k, (weights, biases) in enumerate(self.layers.views(gradient)):
-                weights[...] = values[k].T @ (factors * slopes[k])
-                biases[...] = (factors * slopes[k]).sum(axis=0)
-        self.without_frozen(gradient)
-        return gradient
+    def clipping(self, dtype: str, batch_size: int, max_norm: float) -> NetworkClipping:
+        """Return the sums of the rows' gradients, each scaled down to a norm."""
+        return NetworkClipping(
+            self.layers,
+            self.loss,
+            self.scaling,
+            self.frozen_layers,
+            self.needs,
+            dtype,
+            batch_size,
+            max_norm,
+        )
 
     def without_frozen(self, gradient: Array) -> None:
         """Set derivatives by parameters that are not learned to 0, in place."""

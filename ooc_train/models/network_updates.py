@@ -178,9 +178,11 @@ class NetworkUpdates(GradientUpdates):
             yield learner.learn
             learner.close()
 
-    def step_by_all_rows(self, state: Sums, gradient: Array) -> Sums:
-        """Return the state after a step by the gradient of the mean objective of all rows."""
-        return self._with_frozen(state, super().step_by_all_rows(state, gradient))
+    def step_by_gradient(self, state: Sums, gradient: Array, eta: float) -> None:
+        """Update `state` by the gradient of a mean objective at a learning rate, in place."""
+        before = {"theta": state["theta"][: self.problem.n_frozen].copy()}
+        super().step_by_gradient(state, gradient, eta)
+        self._with_frozen(before, state)
 
     def average(self, before: Sequence[Sums], after: Sequence[Sums]) -> None:
         """Replace the states of replicas by their mean, in place."""
@@ -348,7 +350,6 @@ class _Learner:
         self._partial[:n_frozen] = 0.0
         if updates.optimizer.clip_norm:
             scale, decay = self._clipped(scale, decay), 0.0
-        age = float(state["clock"][AGE])
         self._team.run(
             lambda i: network_step(
                 updates.optimizer,
@@ -359,7 +360,7 @@ class _Learner:
                 scale=scale,
                 decay=decay,
                 eta=eta,
-                age=age,
+                age=float(state["clock"][AGE]),
                 part=part,
             ),
             len(self._parts),

@@ -102,6 +102,7 @@ class PrivateUpdates:
         return ClippedUpdates(
             problem,
             updates,
+            rows.dtype,
             self.batch_size,
             self.share(rows),
             private.max_grad_norm,

@@ -45,7 +45,8 @@ def solver_settings(model: Model, training: Training, inputs: Inputs, seed: int)
     chunks = training.shuffle_chunks
     if chunks == "auto":
         # The more rows a private batch is sampled from, the less privacy it costs.
-        chunks = MIXED_CHUNKS if training.is_private else source.shuffle_chunks
+        chunks = source.shuffle_chunks
+        chunks = max(chunks, MIXED_CHUNKS) if training.is_private else chunks
     chunks = min(int(chunks), source.n_partitions)
     tol = model.default_tol if training.tol is None else float(training.tol)
     tol = 0.0 if training.is_private else tol  # which would need losses of the rows

@@ -18,6 +18,7 @@ from numba.core import cgutils
 from numba.extending import intrinsic
 from numba.np.arrayobj import populate_array
 
+from ooc_train.kernels.compiled.clipped_rows import add_clipped_of, network_clipped_of
 from ooc_train.kernels.compiled.full_batch import add_rows_of, predictor
 from ooc_train.kernels.compiled.loop_parts import activation_parts, loss_parts, optimizer_parts
 from ooc_train.kernels.compiled.network_passes import network_backward_of, network_forward_of
@@ -30,10 +31,12 @@ from ooc_train.kernels.machine_code import C_FUNCTIONS, target_machine
 from ooc_train.kernels.specs import KernelSpec, Parameter, hyperparameters
 
 SOURCES: dict[str, Callable[[Any], Any]] = {
+    "add_clipped": lambda spec: add_clipped_of(loss_parts(spec.loss)),
     "add_outer_products": lambda spec: add_outer_products,  # noqa: ARG005
     "add_rows": lambda spec: add_rows_of(loss_parts(spec.loss)),
     "loss_slopes": lambda spec: loss_slopes_of(loss_parts(spec.loss)),
     "network_backward": lambda spec: network_backward_of(activation_parts(spec.activation)),
+    "network_clipped": lambda spec: network_clipped_of(activation_parts(spec.activation)),
     "network_forward": lambda spec: network_forward_of(activation_parts(spec.activation)),
     "network_step": lambda spec: network_step_of(optimizer_parts(spec.optimizer)),
     "predictor": lambda spec: predictor,  # noqa: ARG005

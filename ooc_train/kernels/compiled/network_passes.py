@@ -19,7 +19,7 @@ _ROW_MAJOR, _AS_IS, _TRANSPOSED = 101, 111, 112
 
 
 @intrinsic  # type: ignore[untyped-decorator]
-def _multiply(
+def multiply(
     typing_context: Any,  # noqa: ARG001 (numba's protocol)
     gemm: Any,  # noqa: ARG001
     turned: Any,  # noqa: ARG001
@@ -121,9 +121,9 @@ def network_forward_of(activation: ActivationParts) -> Any:
         for layer in range(last):
             before, units = sizes[layer], sizes[layer + 1]
             if layer == 0:
-                _multiply(gemm, 0, rows, units, before, X, 0, params, at, made, 0)
+                multiply(gemm, 0, rows, units, before, X, 0, params, at, made, 0)
             else:
-                _multiply(gemm, 0, rows, units, before, hidden, below, params, at, made, first)
+                multiply(gemm, 0, rows, units, before, hidden, below, params, at, made, first)
             at += before * units
             activate(arguments, rows, units, at, first, layer == 0)
             if len(masks):
@@ -133,9 +133,9 @@ def network_forward_of(activation: ActivationParts) -> Any:
             below, first = first, first + rows * units
         before, outputs = sizes[last], sizes[last + 1]
         if last == 0:
-            _multiply(gemm, 0, rows, outputs, before, X, 0, params, at, P, 0)
+            multiply(gemm, 0, rows, outputs, before, X, 0, params, at, P, 0)
         else:
-            _multiply(gemm, 0, rows, outputs, before, hidden, below, params, at, P, 0)
+            multiply(gemm, 0, rows, outputs, before, hidden, below, params, at, P, 0)
         at += before * outputs
         for i in range(rows):
             for j in range(outputs):
@@ -178,12 +178,12 @@ def network_backward_of(activation: ActivationParts) -> Any:
             at -= before * units
             above = side * width
             if layer == 0:
-                _multiply(gemm, 1, before, units, rows, X, 0, slopes, above, gradient, at)
+                multiply(gemm, 1, before, units, rows, X, 0, slopes, above, gradient, at)
                 break
             first -= rows * before
-            _multiply(gemm, 1, before, units, rows, hidden, first, slopes, above, gradient, at)
+            multiply(gemm, 1, before, units, rows, hidden, first, slopes, above, gradient, at)
             side = 1 - side
-            _multiply(gemm, 2, rows, before, units, slopes, above, params, at, slopes, side * width)
+            multiply(gemm, 2, rows, before, units, slopes, above, params, at, slopes, side * width)
             for j in range(rows * before):
                 slope = slope_of(arguments.loss, inputs[first + j], values[first + j])
                 slopes[side, j] *= slope
