@@ -1,5 +1,6 @@
 """Ctrl-C: the first asks a run to stop and keeps what was learned, the second interrupts."""
 
+import os
 import signal
 import threading
 from dataclasses import replace
@@ -18,7 +19,10 @@ from ooc_train.solvers.training_settings import Training
 from ooc_train.store.jobs.synthetic import make_data
 from ooc_train.stream import passes
 from ooc_train.stream.inputs import read_inputs
+from ooc_train.training import within_pass
+from ooc_train.training.checkpoints import Checkpoint
 from ooc_train.training.loop import train
+from tests.killing import run_forked
 
 LOGISTIC, FULL = LogisticModel(), Training(solver="lbfgs", tol=0.0, max_iter=50)
 KEPT = "stopped by Ctrl-C before its end"
@@ -85,6 +89,8 @@ def test_an_epoch_of_updates_ends_within(tmp_path, monkeypatch):
     assert store.n_chunks > 4
     monkeypatch.setattr(passes, "_FIRST_SEGMENT_ROWS", 1)
     monkeypatch.setattr(passes, "_SEGMENT_SECONDS", 0.0)
+    # A loss within the pass, which a slow machine has time for, would be an event too.
+    monkeypatch.setattr(within_pass, "_LEAST_SECONDS", 1e9)
     training = Training(batch_size=10, max_iter=3, random_state=0)
     press = CtrlC(Progressed, 4)
     fitted, report = train(LOGISTIC, store, training, callbacks=[press])
@@ -201,6 +207,25 @@ def test_signals_are_taken_and_given_back():
         assert ignored.received is None
     finally:
         signal.signal(signal.SIGHUP, before)
+
+
+@pytest.mark.filterwarnings("ignore:.*fork")
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
+def test_a_signal_ends_a_run_with_checkpoints_and_then_its_process(rows, tmp_path, number):
+    def at_the_second(event: Any) -> None:
+        if isinstance(event, Stepped) and event.n_iter == 2:
+            signal.raise_signal(number)
+
+    def job() -> None:
+        kept = {"out": tmp_path / "run", "checkpoint": tmp_path / "run.checkpoint"}
+        train(LOGISTIC, rows, FULL, callbacks=[at_the_second], **kept)
+
+    assert run_forked(job)  # a signal ended it
+    assert load_fitted(tmp_path / "run").report["n_iter"] == 2
+    assert sorted(os.listdir(tmp_path)) == ["run", "run.checkpoint"]
+    resumed = Checkpoint(tmp_path / "run.checkpoint", resume=True)
+    _, report = train(LOGISTIC, rows, replace(FULL, max_iter=3), checkpoint=resumed)
+    assert "went on from a checkpoint of iteration 2" in " ".join(report.notes)
 
 
 def test_what_a_stop_says_is_a_note(rows):

@@ -1,6 +1,7 @@
 """`ooc-train train --resume RUN`: a command that was ended or killed goes on."""
 
 import os
+import pty
 import signal
 import subprocess
 import sys
@@ -8,11 +9,15 @@ import time
 from pathlib import Path
 from typing import Any
 
+import psutil
 import pytest
 from numpy.testing import assert_array_equal
+from typer.testing import CliRunner
 
-from ooc_train import Checkpoint, LogisticModel, Training, make_data, train
+from ooc_train import Checkpoint, LogisticModel, Training, cli, make_data, train
+from ooc_train.cli.options import ResourceOptions
 from ooc_train.runs.run_loading import load_fitted
+from ooc_train.training.checkpoints import CheckpointFolder
 
 ROOT = Path(__file__).parent.parent
 RESOURCES = ("--dashboard-address", "127.0.0.1:0", "--memory-ceiling", "400MiB", "--quiet")
@@ -45,6 +50,41 @@ def ended(tmp_path_factory):
         assert ran.returncode == 0, ran.stderr
     assert f"ooc-train train --resume {folder / 'run'}" in ran.stdout
     return folder
+
+
+def test_a_checkpoint_is_refused_before_a_cluster_starts(tmp_path, monkeypatch):
+    store, out = str(tmp_path / "a.zarr"), tmp_path / "run"
+    make_data(store, rows=2_000, features=4)
+    training = Training(solver="sgd", batch_size=32, max_iter=2, tol=0.0)
+    place = Checkpoint(tmp_path / "run.checkpoint")
+    train(LogisticModel(), store, training, checkpoint=place)
+    started = []
+
+    def client(*_, **__):
+        started.append(1)
+        raise ValueError("a cluster starts")
+
+    monkeypatch.setattr(ResourceOptions, "client", client)
+
+    def refused(*given):
+        found = CliRunner().invoke(cli.app, ["train", *map(str, given)])
+        assert found.exit_code == 1
+        return str(found.exception) + found.output
+
+    assert "C of the model is 2.0 now" in refused("--resume", out, "--C", "2")
+    assert "holds checkpoints of a run" in refused(store, "--out", out, "--checkpoint-every", "1h")
+    with CheckpointFolder(Checkpoint(tmp_path / "run.checkpoint", resume=True)):
+        assert "another process writes checkpoints" in refused("--resume", out)
+    train(LogisticModel(), store, training, out=out)
+    assert "is another run than that of" in refused("--resume", out)
+    damaged = tmp_path / "run.checkpoint" / "000001" / "state.npz"
+    whole = damaged.read_bytes()
+    damaged.write_bytes(whole[:-200])
+    assert "000001" in refused("--resume", out)
+    damaged.write_bytes(whole)
+    assert not started
+    assert "a cluster starts" in refused("--resume", out, "--overwrite")
+    assert os.listdir(tmp_path / "run.checkpoint") == ["000001"]
 
 
 @pytest.mark.slow
@@ -111,12 +151,19 @@ def test_a_run_of_python_goes_on_by_the_command_if_its_rows_are_a_store(tmp_path
     assert "is one of Python" in ran.stderr
 
 
-@pytest.mark.slow
-def test_a_command_that_is_ended_again_and_again_goes_on(tmp_path):
-    make_data(tmp_path / "a.zarr", rows=400_000, features=10)
-    begin = (tmp_path / "a.zarr", *SETTINGS, "--workers", 1, "--max-iter", 10, "--out")
-    ran = run(*begin, tmp_path / "due")
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory):
+    """A store, and a run of ten epochs over it that nothing ended."""
+    folder = tmp_path_factory.mktemp("whole")
+    make_data(folder / "a.zarr", rows=400_000, features=10)
+    ran = run(folder / "a.zarr", *SETTINGS, "--max-iter", 10, "--out", folder / "due")
     assert ran.returncode == 0, ran.stderr
+    return folder
+
+
+@pytest.mark.slow
+def test_a_command_that_is_ended_again_and_again_goes_on(tmp_path, whole):
+    begin = (whole / "a.zarr", *SETTINGS, "--workers", 1, "--max-iter", 10, "--out")
     place = tmp_path / "found.checkpoint"
 
     def newest():
@@ -137,7 +184,63 @@ def test_a_command_that_is_ended_again_and_again_goes_on(tmp_path):
         given = ("--resume", tmp_path / "found")
     assert process.returncode == 0
     assert not signals
-    require_same_parameters(tmp_path / "found", tmp_path / "due")
+    require_same_parameters(tmp_path / "found", whole / "due")
     assert load_fitted(tmp_path / "found").report["n_iter"] == 10
-    assert sorted(os.listdir(tmp_path)) == ["a.zarr", "due", "found", "found.checkpoint"]
+    assert sorted(os.listdir(tmp_path)) == ["found", "found.checkpoint"]
     assert len(os.listdir(place)) == 2
+
+
+def processes_of(pid):
+    return psutil.Process(pid).children(recursive=True)
+
+
+@pytest.mark.slow
+def test_a_driver_killed_alone_leaves_no_worker_and_a_resume_may_start_at_once(tmp_path, whole):
+    begin = (whole / "a.zarr", *SETTINGS, "--workers", 2, "--max-iter", 10, "--out")
+    place = tmp_path / "found.checkpoint"
+    process = subprocess.Popen(
+        words(*begin, tmp_path / "found", "--checkpoint-every", "0s"), cwd=ROOT
+    )
+    while not (place.exists() and any(name.isdecimal() for name in os.listdir(place))):
+        assert process.poll() is None
+        time.sleep(0.01)
+    workers = processes_of(process.pid)
+    assert len(workers) > 2  # and the process that removes semaphores
+    process.kill()  # its own process alone
+    process.wait()
+    ran = run("--resume", tmp_path / "found", "--workers", 2)
+    assert ran.returncode == 0, ran.stderr
+    require_same_parameters(tmp_path / "found", whole / "due")
+    assert sorted(os.listdir(tmp_path)) == ["found", "found.checkpoint"]
+    # A process that ended may wait for whoever is the parent of orphans here.
+    left = [each for each in workers if each.is_running() and each.status() != "zombie"]
+    assert not left
+    semaphores = Path("/dev/shm")
+    if semaphores.exists():
+        assert not [each for each in os.listdir(semaphores) if f"-{process.pid}-" in each]
+
+
+@pytest.mark.slow
+def test_a_closed_terminal_leaves_a_checkpoint_from_which_the_run_goes_on(tmp_path, whole):
+    given = words(
+        whole / "a.zarr", *SETTINGS, "--workers", 2, "--max-iter", 10, "--out", tmp_path / "run"
+    )
+    given.remove("--quiet")
+    given += ["--checkpoint-every", "1h"]
+    pid, terminal = pty.fork()
+    if pid == 0:
+        os.chdir(ROOT)
+        os.execv(given[0], given)
+    said = b""
+    while b"pass 1 of 10" not in said:
+        said += os.read(terminal, 10_000)
+    workers = processes_of(pid)
+    os.close(terminal)  # SIGHUP for the driver and its workers
+    _, status = os.waitpid(pid, 0)
+    assert os.waitstatus_to_exitcode(status) == 128 + signal.SIGHUP
+    assert os.listdir(tmp_path / "run.checkpoint") == ["000001"]
+    assert load_fitted(tmp_path / "run").report["n_iter"] < 10
+    psutil.wait_procs(workers, 60)
+    ran = run("--resume", tmp_path / "run")
+    assert ran.returncode == 0, ran.stderr
+    require_same_parameters(tmp_path / "run", whole / "due")

@@ -1,6 +1,5 @@
 """The command `follow`: learn from a store's rows as they are appended."""
 
-import signal
 from dataclasses import MISSING, dataclass, replace
 from time import perf_counter
 from typing import TYPE_CHECKING, Annotated, Any
@@ -121,7 +120,7 @@ def follow(
     notes: dict[str, None] = {}
     with ConsoleBar(quiet=output.quiet) as bar:
         from ooc_train.following.follow import follow as follow_store
-        from ooc_train.monitoring.interrupts import Interrupts
+        from ooc_train.monitoring.interrupts import ENDS, Interrupts
         from ooc_train.runs.events import Compiling, Noted, Started, Stepped
 
         last = perf_counter()
@@ -153,7 +152,7 @@ def follow(
                 memory_ceiling=ceiling,
                 warn=lambda note: notes.setdefault(note),
             )
-        with Interrupts((signal.SIGINT, signal.SIGHUP, signal.SIGTERM)) as interrupts:
+        with Interrupts(ENDS) as interrupts:
             followed = follow_store(
                 model,
                 store,

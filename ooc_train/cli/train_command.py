@@ -1,6 +1,5 @@
 """Commands that learn a model, or would: plan, train."""
 
-import signal
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -123,9 +122,10 @@ def train(
     ) as bar:
         from ooc_train.core.output_kinds import RUN, require_output
         from ooc_train.inference.outputs import Outputs
-        from ooc_train.monitoring.interrupts import Interrupts
+        from ooc_train.monitoring.interrupts import ENDS, Interrupts
         from ooc_train.plotting.figures import require_figure, save
         from ooc_train.runs.events import Event, Started
+        from ooc_train.training.checkpoints import CheckpointFolder
         from ooc_train.training.loop import train as fit
 
         if out is not None and kept is None:
@@ -135,6 +135,10 @@ def train(
         task = _task(
             model, training, stored.open(store), stored.open_validation(validation), resources
         )
+        if checkpoint is not None:
+            CheckpointFolder(checkpoint, overwrite=overwrite).require(
+                task, out, overwrite=overwrite
+            )
 
         def print_plan(event: Event) -> None:
             if isinstance(event, Started):
@@ -152,7 +156,7 @@ def train(
 
         with (
             resources.client(bar, kernels=task.needs_kernels) as client,
-            Interrupts((signal.SIGINT, signal.SIGHUP, signal.SIGTERM)) as interrupts,
+            Interrupts(ENDS) as interrupts,
         ):
             fitted, report = fit(
                 model,

@@ -25,7 +25,7 @@ from ooc_train.following.follower import Follower
 from ooc_train.following.growing_store import GrowingStore, appending
 from ooc_train.memory.ceiling import Ceiling
 from ooc_train.models.model import Model
-from ooc_train.monitoring.interrupts import Interrupts
+from ooc_train.monitoring.interrupts import ENDS, Interrupts
 from ooc_train.runs.events import Callback, Ended, announcing
 from ooc_train.runtime.job import Job
 from ooc_train.solvers.batch_schedules import BatchSchedule
@@ -65,6 +65,7 @@ def follow(
     was. Rows that fill no batch wait for more; batches of up to 4 rows are learned 12 rows at a
     time. The columns are scaled by the first rows, and the penalty is that of a fit to about as
     many rows as were learned from so far. The model is an average of parameters, as of `train`.
+    Where it is saved, SIGTERM and a closed terminal (SIGHUP) save it before they end the process.
 
     Parameters
     ----------
@@ -147,7 +148,10 @@ def follow(
         published = Published(os.fspath(out), folder, overwrite=overwrite)
     first_rows = max(following.first_rows, rows_at_a_time(batch_rows))
     feed = None if rows is None else appending(growing.store.path, rows)
-    with published or nullcontext(), Interrupts() as interrupts:
+    with (
+        Interrupts() if published is None else Interrupts(ENDS, delivers=True) as interrupts,
+        published or nullcontext(),
+    ):
         run = FollowRun(growing, feed, max_rows, idle_seconds, (*callbacks, interrupts), started)
         run.wait_for(first_rows)
         inputs = read_inputs(

@@ -25,6 +25,9 @@ _CAUSES = {
     signal.SIGTERM: "SIGTERM",
 }
 
+ENDS = (signal.SIGINT, signal.SIGHUP, signal.SIGTERM)
+"""Signals that ask a run to end."""
+
 _last_request = -_AGAIN_SECONDS
 
 
@@ -33,10 +36,20 @@ class Interrupts:
 
     It leaves alone signals that others handle, threads other than the main one, and child
     processes.
+
+    Parameters
+    ----------
+    signals : sequence of signal.Signals
+        Which signals.
+    delivers : bool
+        Whether signals other than Ctrl-C take their course once the run has ended.
     """
 
-    def __init__(self, signals: Sequence[signal.Signals] = (signal.SIGINT,)) -> None:
+    def __init__(
+        self, signals: Sequence[signal.Signals] = (signal.SIGINT,), *, delivers: bool = False
+    ) -> None:
         self.received: signal.Signals | None = None
+        self._delivers = delivers
         self._signals = signals
         self._before: dict[signal.Signals, Any] = {}
         self._stop_raised = False
@@ -83,8 +96,11 @@ class Interrupts:
     def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
         for number, before in self._before.items():
             signal.signal(number, before)
-        if kind is None and self.received is not None and not self._stop_raised:
-            # The signal came too late to stop anything: deliver it.
+        if self.received is None:
+            return
+        # A signal may have come too late to stop anything.
+        is_late = kind is None and not self._stop_raised
+        if is_late or (self._delivers and self.received is not signal.SIGINT):
             signal.raise_signal(self.received)
 
 

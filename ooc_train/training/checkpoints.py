@@ -171,16 +171,7 @@ class CheckpointFolder:
 
     def __enter__(self) -> Self:
         os.makedirs(self.path, exist_ok=True)
-        self._lock = os.open(self.path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-        try:
-            lock(self._lock)
-        except BlockingIOError:
-            os.close(self._lock)
-            raise OutputExists(
-                f"another process writes checkpoints to {self.path}; wait for it, or end it"
-            ) from None
-        except OSError:
-            pass  # a file system without locks, such as NFS
+        self._lock = self._locked()
         for number in checkpoint_numbers(self.path) if self._begins_anew else ():
             remove_checkpoint(checkpoint_path(self.path, number))
         return self
@@ -196,6 +187,34 @@ class CheckpointFolder:
             with suppress(OSError):  # it holds checkpoints
                 os.rmdir(self.path)
             os.close(self._lock)
+
+    def _locked(self) -> int:
+        """Return a descriptor that holds the lock of the folder."""
+        folder = os.open(self.path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        try:
+            lock(folder)
+        except BlockingIOError:
+            os.close(folder)
+            raise OutputExists(
+                f"another process writes checkpoints to {self.path}; wait for it, or end it"
+            ) from None
+        except OSError:
+            pass  # a file system without locks, such as NFS
+        return folder
+
+    def require(self, task: Task, out: str | os.PathLike[str] | None, *, overwrite: bool) -> None:
+        """Refuse what `train` refuses of checkpoints, before a cluster starts; write nothing.
+
+        Raises
+        ------
+        InvalidRun, OutputExists
+            As `snapshot`, `replaces` and the context do.
+        """
+        if os.path.isdir(self.path):
+            os.close(self._locked())
+        if out is not None and not overwrite:
+            self.replaces(out)
+        self._require_same(task)
 
     def seeded(self, training: Training) -> Training:
         """Return the settings with the seed of the run to go on with, if they have none."""
@@ -232,13 +251,7 @@ class CheckpointFolder:
         found = self._found
         if found is None:
             return None
-        differs = difference(found.values["about"], self._about_run(task))
-        if differs is not None:
-            what, before, after = differs
-            raise InvalidRun(
-                f"{self.path} is a checkpoint of another run: {what} is {shown(after)} now, and "
-                f"was {shown(before)}; begin anew with another checkpoint, or train as then"
-            )
+        self._require_same(task)
         self._found = None  # the run holds its arrays from here on
         try:
             states = {
@@ -256,6 +269,18 @@ class CheckpointFolder:
             progress["notes"] = [*progress["notes"], found.note]
         self._written_passes = progress["rows"] / task.inputs.source.n_rows
         return Snapshot(state, states["best"], progress, states["within"], partial)
+
+    def _require_same(self, task: Task) -> None:
+        """Refuse a checkpoint of other data or settings, or of another release."""
+        if self._found is None:
+            return
+        differs = difference(self._found.values["about"], self._about_run(task))
+        if differs is not None:
+            what, before, after = differs
+            raise InvalidRun(
+                f"{self.path} is a checkpoint of another run: {what} is {shown(after)} now, and "
+                f"was {shown(before)}; begin anew with another checkpoint, or train as then"
+            )
 
     def _about_run(self, task: Task) -> dict[str, Any]:
         """Return the description of the run that is compared, computed once."""

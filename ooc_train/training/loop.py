@@ -14,7 +14,7 @@ from ooc_train.memory.ceiling import Ceiling
 from ooc_train.models.model import Model
 from ooc_train.models.network_problem import NetworkProblem
 from ooc_train.monitoring.driver import TrainingPage
-from ooc_train.monitoring.interrupts import Interrupts
+from ooc_train.monitoring.interrupts import ENDS, Interrupts
 from ooc_train.runs.events import Callback, Ended
 from ooc_train.runs.fitted import Fitted
 from ooc_train.runs.report import Report
@@ -48,7 +48,9 @@ def train(
     """Fit a model to data.
 
     Ctrl-C ends the run after the current step, or within about a second of an epoch of updates. The
-    model so far is returned and saved. A second Ctrl-C interrupts at once.
+    model so far is returned and saved. A second Ctrl-C interrupts at once. With checkpoints SIGTERM
+    and a closed terminal (SIGHUP) end the run likewise, and then the process, unless it handles
+    them itself.
 
     Parameters
     ----------
@@ -153,9 +155,9 @@ def train(
     started = perf_counter()
     job = Job(task.inputs.source, client=client, memory_ceiling=memory_ceiling)
     with (
+        Interrupts() if checkpoints is None else Interrupts(ENDS, delivers=True) as interrupts,
         nullcontext() if checkpoints is None else checkpoints,
         nullcontext() if out is None else PartialOutput(out, RUN, overwrite=overwrite) as output,
-        Interrupts() as interrupts,
         TrainingPage(job.client, job.dashboard, job.calling) as page,
     ):
         with one_blas_thread(), job:

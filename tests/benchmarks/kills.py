@@ -18,7 +18,7 @@ import tempfile
 import time
 import warnings
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
 from functools import partial
 from pathlib import Path
@@ -202,27 +202,32 @@ class Case:
     def __init__(self, name: str, once: Callable[..., None], read: Callable[[str], Any]) -> None:
         self.name, self._once, self._read = name, once, read
         self._due: Any = None
-        self._seconds: dict[Any, float] = {}
+        self._seconds = 0.0  # of an unbroken job
 
-    def kill(self, rng: random.Random, most: int) -> int:
-        """Kill the job up to `most` times, end it, and compare; return how often it was killed."""
+    def kill(
+        self, rng: random.Random, most: int, resources: Sequence[tuple[int, str | None]]
+    ) -> int:
+        """Kill the job up to `most` times, end it, and compare; return how often it was killed.
+
+        Each time it runs on other workers under another ceiling, drawn from `resources`.
+        """
         with tempfile.TemporaryDirectory() as unbroken:
             if self._due is None:
                 started = time.perf_counter()
                 run_forked(self._once, unbroken, *_RESOURCES[0])
-                self._seconds[_RESOURCES[0]] = time.perf_counter() - started
+                self._seconds = time.perf_counter() - started
                 self._due = self._read(unbroken)
         kills = 0
         with tempfile.TemporaryDirectory() as folder:
             for _ in range(rng.randint(1, most)):
-                resources = rng.choice(_RESOURCES)
+                drawn = rng.choice(resources)
                 # A cluster takes about two seconds to start.
-                usual = self._seconds[_RESOURCES[0]] + 2.0 * bool(resources[0])
+                usual = self._seconds + 2.0 * bool(drawn[0])
                 after = rng.uniform(0.0, 0.9 * usual)
-                if not run_forked(self._once, folder, *resources, kill_after=after):
+                if not run_forked(self._once, folder, *drawn, kill_after=after):
                     break
                 kills += 1
-            run_forked(self._once, folder, *rng.choice(_RESOURCES))
+            run_forked(self._once, folder, *rng.choice(resources))
             assert self._read(folder) == self._due, f"{self.name}: other bits after {kills} kills"
         return kills
 
@@ -320,6 +325,7 @@ def main() -> int:
     parser.add_argument("--kills", type=int, default=1_000, help="in all (%(default)s)")
     parser.add_argument("--seed", type=int, default=0, help="of the moments (%(default)s)")
     parser.add_argument("--only", action="append", metavar="NAME", help="one job, or several")
+    parser.add_argument("--threads", action="store_true", help="no clusters, which take seconds")
     parser.add_argument("--cost", action="store_true", help="measure the cost of checkpoints")
     parser.add_argument("--rows", default="10M", help="of the store of --cost (%(default)s)")
     parser.add_argument("--rounds", type=int, default=5, help="of --cost (%(default)s)")
@@ -327,6 +333,7 @@ def main() -> int:
     if options.cost:
         return run_cost(options.rows, options.rounds)
     rng, counts, bad = random.Random(options.seed), Counter[str](), []
+    resources = [each for each in _RESOURCES if not (options.threads and each[0])]
     with tempfile.TemporaryDirectory() as folder:
         found = cases(Path(folder))
         if unknown := set(options.only or ()) - found.keys():
@@ -338,7 +345,7 @@ def main() -> int:
             name = names[turn % len(names)]
             turn += 1
             try:
-                counts[name] += found[name].kill(rng, _MOST_KILLS)
+                counts[name] += found[name].kill(rng, _MOST_KILLS, resources)
             except AssertionError as error:
                 bad.append(f"{name}, seed {options.seed}, turn {turn}: {error}")
                 print(bad[-1], file=sys.stderr, flush=True)
