@@ -506,6 +506,45 @@ class OwnActivation(Relu):
 MODULE = TorchPredictor(NetworkSpec(TorchRegressorModel("nets:Net"), (3,), 1, 0), {})
 
 
+def points(n, seed):
+    """Points of an isotonic calibration; some follow each other closely, or have one score."""
+    rng = np.random.default_rng(seed)
+    scores = np.sort(rng.normal(size=n).round(1 if n > 20 else 9))
+    scores[n // 2 :] += 1e-3
+    return np.stack([scores, np.sort(np.clip(rng.normal(0.5, 0.4, n), 0.0, 1.0))])
+
+
+@pytest.mark.parametrize("sizes", [(1,), (2,), (500,), (1, 3, 40), (16, 17, 8)], ids=str)
+def test_an_isotonic_calibration_is_in_the_file(tmp_path, sizes):
+    of_outputs = [points(n, seed) for seed, n in enumerate(sizes)]
+    width = len(sizes)
+    predictor = LinearPredictor(np.eye(width), np.zeros(width))
+    classes = ("no", "yes") if width == 1 else tuple("abc")
+    fitted = Fitted(LinearSVCModel(), predictor, classes, calibration=Isotonic.of(9, of_outputs))
+    found = export(fitted, tmp_path / "a.onnx")
+    assert found.outputs == ("prediction", "probability", "decision")
+    assert export(fitted, tmp_path / "a.json", to="json").bytes > 0
+    # Scores at points, between them and beyond, and the largest numbers.
+    z = np.concatenate([each[0] for each in of_outputs])
+    z = np.concatenate([z, z[:-1] + np.diff(z) / 3, z - 1e-12, z + 1e-12, [-1e300, 0.0, 1e300]])
+    X = np.stack([np.roll(z, k) for k in range(width)], axis=1)
+    outputs, due = Outputs.of(fitted), fitted.decision(X)
+    served = run(tmp_path / "a.onnx", {"X": X})
+    np.testing.assert_allclose(served["decision"], due, rtol=1e-14, atol=1e-15)
+    p = outputs.probabilities(due)
+    np.testing.assert_allclose(served["probability"], p, rtol=1e-13, atol=1e-14)
+    np.testing.assert_array_equal(served["prediction"], np.array(classes)[outputs.codes(due)])
+    model = json.loads((tmp_path / "a.json").read_text(encoding="utf-8"))
+    assert model["link"] == "isotonic"
+    for row, of_row in zip(X[:50].tolist(), p[:50], strict=True):
+        z, _ = evaluated(model, dict(zip(model["features"], row, strict=True)))
+        calibrated = [np.interp(v, *each) for v, each in zip(z, model["points"], strict=True)]
+        if model["one_vs_rest"]:
+            total = sum(calibrated)
+            calibrated = [v / total if total else 1 / width for v in calibrated]
+        np.testing.assert_allclose(calibrated, of_row[-width:], rtol=1e-13, atol=1e-14)
+
+
 @pytest.mark.parametrize("to", ["onnx", "json"])
 @pytest.mark.parametrize(
     ("fitted", "said"),
@@ -519,10 +558,6 @@ MODULE = TorchPredictor(NetworkSpec(TorchRegressorModel("nets:Net"), (3,), 1, 0)
             "activation 'relu' is your own",
         ),
         (Fitted(LeastSquares(), MODULE), "torch.onnx.export.*which takes rows as they are"),
-        (
-            linear(LinearSVCModel(), "ab", calibration=Isotonic.of(9, [np.zeros((2, 2))])),
-            "an isotonic calibration has no export",
-        ),
     ],
 )
 def test_functions_that_others_do_not_know_are_refused(tmp_path, fitted, said, to):

@@ -4,6 +4,7 @@ from typing import Any
 
 from ooc_train.core.text import feature_name, few
 from ooc_train.exporting.links import layers_of, link_of
+from ooc_train.models.calibration import Isotonic
 from ooc_train.models.network_predictor import NetworkPredictor
 from ooc_train.runs.fitted import Fitted
 
@@ -39,6 +40,8 @@ def json_form(fitted: Fitted) -> dict[str, Any]:
         and fitted.loss.kind != "rowwise",
         "features": names,
     }
+    if isinstance(fitted.calibration, Isotonic):
+        found["points"] = [points.tolist() for points in fitted.calibration.of_outputs]
     if isinstance(predictor, NetworkPredictor):
         found["activation"] = predictor.layers.activation.name
         found["layers"] = [

@@ -22,7 +22,7 @@ from ooc_train.objective.losses.multinomial import Multinomial
 from ooc_train.objective.losses.soft_multinomial import SoftMultinomial
 from ooc_train.runs.fitted import Fitted
 
-Link = Literal["identity", "log", "logit", "multinomial logit", "truncated linear"]
+Link = Literal["identity", "log", "logit", "multinomial logit", "truncated linear", "isotonic"]
 
 _LINKS: Mapping[Callable[..., Any], Link] = MappingProxyType(
     {
@@ -42,18 +42,15 @@ _ACTIVATIONS = (Relu, Tanh, LogisticSigmoid, Identity, Gelu)
 def link_of(fitted: Fitted) -> Link:
     """Return the link of a model, whose inverse turns z into the expected y.
 
+    That of an isotonic calibration is lines between its points.
+
     Raises
     ------
     ValueError
-        If the model is one of PyTorch, or has an isotonic calibration, or a loss or an activation
-        of the user's own, whose functions no other program knows.
+        If the model is one of PyTorch, or has a loss or an activation of the user's own, whose
+        functions no other program knows.
     """
     predictor = fitted.predictor
-    if isinstance(fitted.calibration, Isotonic):
-        raise ValueError(  # noqa: TRY004 (as for other models)
-            "a model with an isotonic calibration has no export; calibrate the run by sigmoid or "
-            "temperature, or predict with ooc_train"
-        )
     if isinstance(predictor, TorchPredictor):
         raise ValueError(  # noqa: TRY004 (as for other models)
             "PyTorch exports its modules itself: model = ooc_train.load(RUN, module=...), then "
@@ -69,6 +66,8 @@ def link_of(fitted: Fitted) -> Link:
                 f"the activation {activation.name!r} is your own, and only those of ooc_train are "
                 f"exported: {', '.join(each.name for each in _ACTIVATIONS)}; predict with ooc_train"
             )
+    if isinstance(fitted.calibration, Isotonic):
+        return "isotonic"
     loss = fitted.loss
     link = _LINKS.get(type(loss).mean)
     # Probabilities follow from the name of the link, and a mean from its function: both agree.

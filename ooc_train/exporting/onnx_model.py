@@ -8,6 +8,7 @@ from onnx import ModelProto, TensorProto
 from ooc_train.core.text import listed
 from ooc_train.core.units import approximate_bytes
 from ooc_train.exporting.links import Link, layers_of, link_of
+from ooc_train.exporting.onnx_calibration import isotonic
 from ooc_train.exporting.onnx_columns import (
     MATRIX,
     column_sums,
@@ -16,6 +17,7 @@ from ooc_train.exporting.onnx_columns import (
 )
 from ooc_train.exporting.onnx_graph import Graph, label_array
 from ooc_train.inference.outputs import Outputs
+from ooc_train.models.calibration import Isotonic
 from ooc_train.models.network_predictor import NetworkPredictor
 from ooc_train.runs.fitted import Fitted
 from ooc_train.tables.recipe import Recipe
@@ -61,6 +63,8 @@ def onnx_model(fitted: Fitted, recipe: Recipe | None) -> tuple[ModelProto, tuple
     names = {kind: _free(kind, inputs) for kind in ("prediction", "probability", "decision")}
     graph = Graph([*inputs, *names.values()])
     z = _decision(graph, fitted, recipe)
+    if isinstance(fitted.calibration, Isotonic):
+        z = isotonic(graph, fitted.calibration, z)
     width = fitted.n_outputs
     found = []
     if not fitted.classes:

@@ -1,11 +1,13 @@
 """Calibrated probabilities: a classifier and the calibration that validation rows teach."""
 
-from collections.abc import Callable
+import math
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Any
 
 import numpy as np
 
+from ooc_train.core.partitions import sample_partitions
 from ooc_train.core.progress import Progress, no_progress, row_counter
 from ooc_train.core.schema import shown
 from ooc_train.core.sums import Array, Sums
@@ -47,10 +49,13 @@ _TOL = 1e-14
 _FACTORS = np.exp(np.linspace(-10.0, 10.0, 21))
 """Factors of the predictors among which the search for the best one begins."""
 
-_INSIDE = 5
-"""Factors between two known ones that a pass tries, beside those of Newton's steps."""
+_SAMPLE_ROWS = 2**17
+"""Rows of a sample that tells where the best factor is, to some thousandth; fewer rows are all."""
 
-_FACTOR_TOL = 1e-7
+_BESIDE = 0.02
+"""Trials beside the expected best factor, relative to it, or less where bounds are near."""
+
+_FACTOR_TOL = 1e-5
 """Relative size of the last step to the best factor, whose error is about its square."""
 
 _NOT_PRIVATE = (
@@ -58,6 +63,7 @@ _NOT_PRIVATE = (
 )
 
 Reduce = Callable[[ScoreSums], Sums]
+Partial = Callable[[ScoreSums, Sequence[int] | None], Sums]
 
 
 def calibrate(
@@ -78,7 +84,7 @@ def calibrate(
     - "sigmoid": ``1 / (1 + exp(-(a z + b)))`` with the targets of Platt (1999), by Newton's steps
       (Lin, Lin and Weng 2007), a pass each: about 6 passes.
     - "temperature": the softmax of ``f z`` for one factor f of all classes, whose log-loss is least
-      (Guo et al. 2017): about 5 passes. No predicted class changes.
+      (Guo et al. 2017): 2 passes after a sample, of small data about 4. No predicted class changes.
     - "isotonic": the rising function of z of the least squared error (Zadrozny and Elkan 2002), in
       2 passes. Rows in one of 65,536 bins of z count as ties; outputs share the bins.
 
@@ -155,7 +161,9 @@ def calibrate(
 
         stream = job.stream(plan, row_counter(of_one_pass, "calibrating", n_rows))
         if method == "temperature":
-            calibration = _temperature(metrics, stream.reduce, n_rows)
+            sample = sample_partitions(source, _SAMPLE_ROWS)
+            some = sample if 2 * len(sample) < source.n_partitions else None
+            calibration = _temperature(metrics, stream.reduce, n_rows, some)
         else:
             fit = _sigmoid if method == "sigmoid" else _isotonic
             calibration = fit(moments, stream.reduce, _checked(moments, stream.reduce))
@@ -224,29 +232,78 @@ def _sigmoid(moments: ScoreMoments, reduce: Reduce, sums: Sums) -> Calibration:
     )
 
 
-def _temperature(metrics: MetricSums, reduce: Reduce, n_rows: int) -> Calibration:
-    """Return the factor of the predictors with the least log-loss, between narrowing bounds."""
+def _temperature(
+    metrics: MetricSums, reduce: Partial, n_rows: int, sample: Sequence[int] | None
+) -> Calibration:
+    """Return the factor of the predictors with the least log-loss, between narrowing bounds.
+
+    With a `sample` of partitions, the search begins near the best factor of these.
+    """
     factors = _FACTORS
+    if sample is not None:
+        try:
+            found = _best_factor(metrics, lambda sums: reduce(sums, sample), factors)
+        except ValueError:
+            pass  # all rows may tell more
+        else:
+            factors = found * np.exp(_BESIDE * np.array([-1.0, 0.0, 1.0]))
+    return Temperature(n_rows, _best_factor(metrics, lambda sums: reduce(sums, None), factors))
+
+
+def _best_factor(metrics: MetricSums, reduce: Reduce, factors: Array) -> float:
+    """Return the factor where the slope of the log-loss, which rises, is 0.
+
+    Each pass tries the factors that slopes and curvatures of the nearest known ones lead to.
+    """
+    known: dict[float, tuple[float, float]] = {}
+    bounds = math.inf
     while True:
         sums = reduce(TemperatureSums(metrics, factors))
-        slope, curvature = sums["slope"], sums["curvature"]
-        after = int(np.argmax(slope > 0.0))
-        if factors is _FACTORS and after == 0:
-            better = "worse than by chance" if slope[0] > 0.0 else "without a doubtful case"
+        pairs = zip(sums["slope"].tolist(), sums["curvature"].tolist(), strict=True)
+        known |= dict(zip(factors.tolist(), pairs, strict=True))
+        below = max((f for f, (slope, _) in known.items() if slope <= 0.0), default=None)
+        above = min((f for f, (slope, _) in known.items() if slope > 0.0), default=None)
+        if below is None or above is None:
+            factors = np.array([f for f in _FACTORS.tolist() if f not in known])
+            if len(factors):  # the sample was far from all rows
+                continue
+            better = "worse than by chance" if below is None else "without a doubtful case"
             raise ValueError(
                 f"the model predicts these rows {better}, so that no temperature is best; pass "
                 'more rows, or method="sigmoid"'
             )
-        two = slice(after - 1, after + 1)
-        ends, slopes, curvatures = factors[two], slope[two], curvature[two]
-        steps = np.where(slopes == 0.0, 0.0, np.copysign(np.inf, -slopes))
-        np.divide(-slopes, curvatures, out=steps, where=curvatures > 0.0)
-        near = int(np.argmin(np.abs(slopes)))
-        if abs(steps[near]) <= _FACTOR_TOL * ends[near] or np.diff(ends) <= 1e-12 * ends[0]:
-            return Temperature(n_rows, float(ends[near] + steps[near]))
-        inside = np.geomspace(float(ends[0]), float(ends[1]), _INSIDE + 2)
-        tried = np.clip(ends + steps, *ends)
-        factors = np.unique(np.concatenate([inside, tried]))
+        best = _root((below, above), known[below], known[above])
+        near = min(abs(best - below), abs(best - above))
+        if near <= _FACTOR_TOL * best or above - below <= 1e-12 * below:
+            return best
+        width = math.log(above / below)
+        around = best * np.exp(min(_BESIDE, 0.1 * width) * np.array([-1.0, 0.0, 1.0]))
+        # Bounds that hardly narrow are halved.
+        halves = [math.sqrt(below * above)] if width > 0.5 * bounds else []
+        bounds = width
+        tried = np.unique([*around.tolist(), *halves])
+        factors = tried[(tried > below) & (tried < above)]
+
+
+def _root(
+    ends: tuple[float, float], below: tuple[float, float], above: tuple[float, float]
+) -> float:
+    """Return where a cubic is 0 that has these values and derivatives at both ends.
+
+    The values are of different signs. The root is found by halving.
+    """
+    (start, stop), (v0, d0), (v1, d1) = ends, below, above
+    d0, d1 = d0 * (stop - start), d1 * (stop - start)
+    low, high = 0.0, 1.0
+    for _ in range(60):
+        t = 0.5 * (low + high)
+        rest = 1.0 - t
+        of_start = rest * rest * (v0 * (1.0 + 2.0 * t) + d0 * t)
+        if of_start + t * t * (v1 * (3.0 - 2.0 * t) - d1 * rest) > 0.0:
+            high = t
+        else:
+            low = t
+    return start + low * (stop - start)
 
 
 def _isotonic(moments: ScoreMoments, reduce: Reduce, sums: Sums) -> Calibration:

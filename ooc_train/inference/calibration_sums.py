@@ -167,15 +167,15 @@ class TemperatureSums(ScoreSums):
         if self.n_outputs == 1:
             z = np.hstack([np.zeros_like(z), z])
         z = z - z[np.arange(len(z)), codes][:, np.newaxis]
-        largest = z.max(axis=1, keepdims=True)
+        below, squares = z - z.max(axis=1, keepdims=True), z * z
         for trial, factor in enumerate(self.factors):
-            p = np.exp(factor * (z - largest))
-            p /= p.sum(axis=1, keepdims=True)
-            mean = np.einsum("ij,ij->i", p, z)
+            p = factor * below
+            np.exp(p, out=p)
+            total = p.sum(axis=1)
+            mean = np.einsum("ij,ij->i", p, z) / total
+            square = np.einsum("ij,ij->i", p, squares) / total
             sums["slope"][trial] += weight @ mean
-            sums["curvature"][trial] += weight @ np.einsum(
-                "ij,ij->i", p, (z - mean[:, np.newaxis]) ** 2
-            )
+            sums["curvature"][trial] += weight @ np.maximum(square - mean * mean, 0.0)
 
 
 @dataclass(frozen=True, eq=False)
