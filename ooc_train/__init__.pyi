@@ -111,6 +111,7 @@ from .runs.events import Event as Event
 from .runs.events import Learned as Learned
 from .runs.events import Noted as Noted
 from .runs.events import Progressed as Progressed
+from .runs.events import Saving as Saving
 from .runs.events import Started as Started
 from .runs.events import Stepped as Stepped
 from .runs.events import Stop as Stop

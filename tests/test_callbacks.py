@@ -12,7 +12,7 @@ import pytest
 from sklearn.base import clone
 from sklearn.model_selection import GridSearchCV
 
-from ooc_train import LogisticRegression
+from ooc_train import LogisticRegression, RidgeClassifier, make_data
 from ooc_train.core.progress import row_counter
 from ooc_train.core.text import printable
 from ooc_train.models.classification_models import LogisticModel
@@ -20,7 +20,7 @@ from ooc_train.models.regression_models import RidgeModel
 from ooc_train.monitoring import callbacks
 from ooc_train.monitoring.callbacks import ConsoleBar, History
 from ooc_train.optimizers import OPTIMIZERS
-from ooc_train.runs.events import Ended, Noted, Progressed, Started, Stepped
+from ooc_train.runs.events import Ended, Noted, Progressed, Saving, Started, Stepped
 from ooc_train.solvers.training_settings import Training
 from ooc_train.stream.inputs import read_inputs
 from ooc_train.training.task import Task
@@ -180,6 +180,20 @@ def test_a_bar_on_a_terminal(monkeypatch):
     assert text.endswith("\x1b[?25h\r\x1b[1A\x1b[2K")
 
 
+def test_a_bar_tells_a_metric_of_the_model_so_far(monkeypatch):
+    monkeypatch.setenv("COLUMNS", "120")
+    monkeypatch.setenv("TERM", "xterm")
+    bar: Any = ConsoleBar(stream=Terminal())
+    bar(started("lbfgs"))
+    metrics = {"accuracy": 0.93412, "roc_auc": 0.97}
+    bar(Progressed(1500, 150.0, loss=0.123456, metrics=metrics))
+    (task,) = bar._bar.tasks
+    assert "loss so far 0.123456  accuracy 0.934" in task.fields["figures"]
+    bar(Progressed(1600, 160.0, loss=0.123456, metrics={"r2": 0.25}))
+    assert "R2 0.250" in bar._bar.tasks[0].fields["figures"]
+    bar.close()
+
+
 @pytest.mark.parametrize("columns", [80, 100])
 def test_a_bar_fits_a_narrow_terminal(monkeypatch, columns):
     monkeypatch.setenv("COLUMNS", str(columns))
@@ -265,6 +279,35 @@ def test_an_estimator_shows_its_fit_and_hands_its_events_on(capsys, monkeypatch,
     grid = GridSearchCV(model, {"C": [0.1, 1.0]}, cv=2).fit(X, X[:, 0] > 0)
     assert grid.best_estimator_.callbacks
     assert capsys.readouterr().err.count("  loss ") >= 5
+
+
+def test_predictions_of_a_store_show_a_bar(monkeypatch, tmp_path):
+    told: list[tuple[bool, str, float]] = []
+
+    def spy(bar, stage, rows, share):
+        assert rows == 20_000 * share
+        told.append((bar._quiet, stage, share))
+
+    monkeypatch.setattr(ConsoleBar, "progress", spy)
+    store = make_data(tmp_path / "a.zarr", rows=20_000, features=3)
+    model = RidgeClassifier(verbose=True).fit(store)
+    model.predict(store)
+    assert told[0] == (False, "predicting", 0.0)
+    assert told[-1] == (False, "predicting", 1.0)
+    model.set_params(verbose=False).predict(store)
+    assert told[-1] == (True, "predicting", 1.0)
+
+
+def test_saving_has_a_name_on_a_bar(monkeypatch):
+    monkeypatch.setenv("TERM", "xterm")
+    bar: Any = ConsoleBar(stream=Terminal())
+    with bar:
+        bar(started())
+        bar(Progressed(500, 1.0))
+        bar(Saving("checkpoint", 1.0))
+        assert [task.description for task in bar._bar.tasks] == ["saving the checkpoint"]
+        bar(Progressed(600, 1.1))
+        assert bar._bar.tasks[0].description.startswith("pass 1")
 
 
 def test_a_bar_that_is_closed_twice_or_never_began():

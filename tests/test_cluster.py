@@ -49,6 +49,30 @@ def requirements(source, work):
 
 
 @pytest.mark.slow
+def test_the_limits_that_dask_shows_are_shares_of_the_ceiling_and_limit_nothing(tmp_path):
+    source, work = rows(tmp_path / "a"), ColumnSums(np.zeros(3))
+    with (
+        LocalCluster(
+            n_workers=2, memory_ceiling="1GiB", dashboard_address="127.0.0.1:0"
+        ) as cluster,
+        cluster.get_client() as client,
+    ):
+        found = [worker.memory_limit for worker in cluster.scheduler.workers.values()]
+        assert found == [2**29, 2**29]
+        assert "memory=1.00 GiB" in repr(client)
+        with Job(source, client=client) as job:
+            plan = job.plan(requirements(source, work))
+            assert plan.processes.limits == (0, 0)
+            assert str(job.ceiling) == "1 GiB (the cluster's)"
+        # Without the cluster's object too: as another process finds it.
+        with (
+            Client(cluster.scheduler_address, security=cluster.security) as other,
+            Job(source, client=other) as job,
+        ):
+            assert job.plan(requirements(source, work)).processes.limits == (0, 0)
+
+
+@pytest.mark.slow
 def test_workers_of_others_have_limits_that_are_kept(tmp_path):
     source, work = rows(tmp_path / "a"), ColumnSums(np.zeros(3))
     with (

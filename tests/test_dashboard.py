@@ -36,10 +36,13 @@ from ooc_train.memory.processes import ProcessMemory
 from ooc_train.models.classification_models import LogisticModel
 from ooc_train.monitoring import driver as driver_module
 from ooc_train.monitoring.dashboard import page as page_module
+from ooc_train.monitoring.dashboard.page_texts import head_values
 from ooc_train.monitoring.dashboard.panel_parts import bytes_text
 from ooc_train.monitoring.dashboard.panels import SINGLE_PANELS, MemoryTabs, Steps
 from ooc_train.monitoring.dashboard.plugin import HANDLER, NAME, TrainingPlugin
 from ooc_train.monitoring.dashboard.run_series import (
+    METRICS,
+    POINTS,
     PROFILE,
     PROGRESS,
     STEPS,
@@ -51,12 +54,14 @@ from ooc_train.monitoring.dashboard.run_series import (
 )
 from ooc_train.monitoring.driver import TrainingPage
 from ooc_train.runs.events import Compiling, Ended, Noted, Progressed, Started, Stepped
+from ooc_train.runs.history import LossPoint
 from ooc_train.runtime.clients import training_link
 from ooc_train.runtime.cluster import LocalCluster
 from ooc_train.solvers.training_settings import Training
 from ooc_train.store.jobs.synthetic import make_data
 from ooc_train.store.opening.opener import open_store
 from ooc_train.stream.inputs import read_inputs
+from ooc_train.training import sample_metrics
 from ooc_train.training.loop import train
 
 SINGLE = (
@@ -65,6 +70,7 @@ SINGLE = (
     "time",
     "memory",
     "memory-now",
+    "metrics",
     "gradient-norm",
     "learning-rate",
     "batch-size",
@@ -808,6 +814,38 @@ def test_the_columns_of_messages_are_those_of_the_events():
     names = set(Stepped.__dataclass_fields__)
     assert set(STEPS) <= names
     assert PROGRESS[:2] == ("seconds", "rows")
+    assert set(POINTS) - set(METRICS) == set(LossPoint.__dataclass_fields__) - {"metrics"}
+    assert METRICS == sample_metrics.METRICS
+
+
+def test_metrics_within_a_pass_are_on_the_page(fake, clock):
+    with TrainingPage(fake, None, driver) as page:
+        page(started())
+        page._delivered(10.0)
+        clock[0] += 1.0
+        page(Progressed(500, 0.5, loss=0.5, updates=7, metrics={"accuracy": 0.9}))
+        page._delivered(10.0)
+    rows = [
+        row for _, values in fake.scheduler.messages for row in (values or {}).get("within", ())
+    ]
+    np.testing.assert_equal(rows, [[0.5, 7.0, 0.5, 0.5, 0.9, np.nan, np.nan]])
+    runs = Runs()
+    runs["run"] = run = Run(runs, "run", "client", driver_module._settings(started()))
+    part = Steps()
+    part.show(run)
+    assert part.root.active == 0
+    run.steps.append([{"learning_rate": 0.1}.get(name, 1.0) for name in STEPS])
+    part.show(run)
+    assert part.root.tabs[part.root.active].title == "Gradient norm"
+    assert "accuracy" not in str(head_values(run)["figures"])
+    for row in (*rows, [0.6, 8.0, 0.6, 0.4, np.nan, np.nan, np.nan]):
+        run.within.append(row)
+    part.show(run)
+    drawn = part.parts[0].source.data
+    assert drawn["label"] == ["accuracy"]
+    assert [list(values) for values in (*drawn["xs"], *drawn["ys"])] == [[0.5], [0.9]]
+    (tile,) = [figure for figure in head_values(run)["figures"] if figure[0] == "accuracy"]
+    assert tile[1] == "0.9000"
 
 
 # What a page sends.
@@ -980,7 +1018,7 @@ def run_of_points(n):
             run.steps.append([{"passes": i, "loss": 0.5 / i}.get(name, 0.1) for name in STEPS])
             run.progress.append((float(i), 100.0 * i, *(0.1,) * len(PROFILE)))
             run.processes = {str(j): (f"worker {j}", 2**28, 2**29) for j in range(i)}
-            run.within.append((i - 0.5, i, i - 0.5, 0.6 / i))
+            run.within.append((i - 0.5, i, i - 0.5, 0.6 / i, 0.9, 0.95, np.nan))
             run.sample_memory()
     return runs
 
@@ -1140,8 +1178,10 @@ def test_each_control_of_the_page_in_a_browser(made, cluster, client, browser, t
 
     press(browser, "memory_tabs", "By process: now (dark), at most (light)")
     wait_for(lambda: shown(browser, "memory_tabs", "active") == 1)
-    press(browser, "steps_tabs", "Learning rate")
+    press(browser, "steps_tabs", "Gradient norm")
     wait_for(lambda: shown(browser, "steps_tabs", "active") == 1)
+    press(browser, "steps_tabs", "Learning rate")
+    wait_for(lambda: shown(browser, "steps_tabs", "active") == 2)
     for name in ("plan", "settings"):
         assert text_in(browser, "details").count("\n") <= 3
         browser.execute_script(

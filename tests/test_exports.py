@@ -102,6 +102,7 @@ EXPORTED: list[str] = [
     "SGDClassifierModel",
     "SGDRegressor",
     "SGDRegressorModel",
+    "Saving",
     "Schedule",
     "Shift",
     "Started",

@@ -9,10 +9,11 @@ import pytest
 
 from ooc_train.models.classification_models import LogisticModel
 from ooc_train.models.linear import LinearProblem
-from ooc_train.runs.events import Compiling, Ended, Noted, Started, Stepped, Stop
+from ooc_train.runs.events import Compiling, Ended, Noted, Saving, Started, Stepped, Stop
 from ooc_train.solvers import lbfgs
 from ooc_train.solvers.training_settings import Training
 from ooc_train.stream.inputs import read_inputs
+from ooc_train.training.checkpoints import Checkpoint
 from ooc_train.training.loop import train
 from tests.streams import write_store
 
@@ -130,3 +131,21 @@ def test_a_step_that_is_shortened_is_told_of(monkeypatch, solver, method, text):
     monkeypatch.setattr(method, name, far)
     notes = integrity_notes(LogisticModel(C=1e-3), Training(solver=solver, max_iter=6))
     assert any(text in note and "did not lower the objective enough" in note for note in notes)
+
+
+def test_what_is_saved_is_told_of_before(tmp_path):
+    listener = Listener()
+    place = tmp_path / "a.run"
+    there: list[bool] = []
+
+    def look(event: Any) -> None:
+        listener(event)
+        if isinstance(event, Saving) and event.what == "run":
+            there.append(place.exists())
+
+    checkpoint = Checkpoint(tmp_path / "a.checkpoint", every="1 pass")
+    train(LOGISTIC, ROWS, UPDATES, callbacks=[look], out=place, checkpoint=checkpoint)
+    told = [str(event) for event in listener.events if isinstance(event, Saving)]
+    assert told == ["saving the checkpoint", "saving the run"]
+    assert there == [False]
+    assert place.exists()

@@ -60,7 +60,21 @@ def both(stores):
 @pytest.fixture(scope="module")
 def found(stores):
     inputs, others = both(stores)
-    return tradeoff(LOGISTIC, inputs, SIZES, training=TRAINING, validation=others)
+    told: dict[str, list[float]] = {}
+    made = tradeoff(
+        LOGISTIC,
+        inputs,
+        SIZES,
+        training=TRAINING,
+        validation=others,
+        progress=lambda stage, _, share: told.setdefault(stage, []).append(share),
+    )
+    assert list(told) == ["evaluating training rows", "evaluating validation rows"]
+    for shares in told.values():
+        assert shares == sorted(shares)
+        assert shares[0] == 0.0
+        assert shares[-1] == 1.0
+    return made
 
 
 @pytest.mark.slow

@@ -8,14 +8,14 @@ import pytest
 
 from ooc_train import LogisticModel, RidgeModel, Training, train
 from ooc_train.models.regression_models import LassoModel
-from ooc_train.optimizers.adam import Adam
 from ooc_train.runs.events import Progressed
 from ooc_train.runs.report import Report
-from ooc_train.solvers.updates import Updates
 from ooc_train.stream.array_source import ArraySource
 from ooc_train.stream.executors import LocalExecutor
+from ooc_train.stream.inputs import read_inputs
 from ooc_train.stream.partial_pass import PartialPass
 from ooc_train.training import within_pass
+from ooc_train.training.task import Task
 from ooc_train.training.within_pass import WithinPass
 from tests.kept_runs import RUNS, cut_small, require_same
 from tests.streams import Shuffled
@@ -120,8 +120,12 @@ class Losses:
 
 def watching(n_rows):
     """The losses within the passes of updates, whose solver is not asked."""
-    rows: Any = SimpleNamespace(n_rows=n_rows)
-    watch: Any = WithinPass(Updates(Adam(), 1), rows)
+    rows, y = np.zeros((max(n_rows, 2), 1)), np.arange(max(n_rows, 2.0)) % 2
+    task: Any = Task.of(
+        LogisticModel(), read_inputs(rows, y, classifier=True), Training(batch_size=1)
+    )
+    stream: Any = SimpleNamespace(source=SimpleNamespace(n_rows=n_rows))
+    watch: Any = WithinPass(task, stream)
     watch.begin(None, None)
     return watch
 

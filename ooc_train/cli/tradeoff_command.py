@@ -89,6 +89,7 @@ def tradeoff(
                 callbacks=(show,),
                 client=client,
                 memory_ceiling=resources.ceiling,
+                progress=bar.progress,
             )
     if output.as_json:
         print_json(found.to_json() | {"out": found.saved_in})

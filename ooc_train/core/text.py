@@ -25,6 +25,21 @@ def listed(items: Sequence[Any], most: int = 8) -> str:
     return f"{shown} and {more:,} more" if more > 0 else shown
 
 
+_METRICS = {"accuracy": "accuracy", "roc_auc": "AUC", "r2": "R2"}
+
+
+def metric(metrics: Mapping[str, float]) -> str:
+    """Return the first of accuracy, AUC and R2 that there is, as text: "accuracy 0.934".
+
+    Examples
+    --------
+    >>> metric({"accuracy": 0.93412, "roc_auc": 0.97})
+    'accuracy 0.934'
+    """
+    known = (f"{text} {metrics[name]:.3f}" for name, text in _METRICS.items() if name in metrics)
+    return next(known, "")
+
+
 def losses(loss: float, validation: float | None) -> str:
     """Return text of a training loss, and of the validation loss if it is known.
 

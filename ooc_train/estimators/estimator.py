@@ -262,14 +262,14 @@ class Estimator(ValidatingEstimator):
             self._require_features(X.shape[1])
         else:
             X = validate_data(self, self._columns_of(X), reset=False, dtype=DTYPES, order="C")
-        if out is not None:
-            write = predict_files if is_table(out) and is_stored(X) else predict_store
-            ceiling = self.memory_ceiling
-            with bar_of(self) as bar:
-                write(fitted, X, out, kinds=(kind,), memory_ceiling=ceiling, progress=bar.progress)
-            return os.fspath(out)
-        if is_stored(X):
-            return postprocess.values(predict(fitted, X, kind, memory_ceiling=self.memory_ceiling))
+        with bar_of(self) as bar:
+            on: dict[str, Any] = {"memory_ceiling": self.memory_ceiling, "progress": bar.progress}
+            if out is not None:
+                write = predict_files if is_table(out) and is_stored(X) else predict_store
+                write(fitted, X, out, kinds=(kind,), **on)
+                return os.fspath(out)
+            if is_stored(X):
+                return postprocess.values(predict(fitted, X, kind, **on))
         return postprocess.lazy(X) if is_dask(X) else postprocess(X)
 
     def predict(self, X: Any, *, out: str | os.PathLike[str] | None = None) -> Any:

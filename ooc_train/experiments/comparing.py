@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 
+from ooc_train.core.progress import Progress, row_counter
 from ooc_train.core.sums import Array, Reduction
 from ooc_train.core.threads import one_blas_thread
 from ooc_train.memory.ceiling import Ceiling
@@ -126,6 +127,7 @@ def evaluate_models(
     *,
     client: Any,
     memory_ceiling: str | int | Ceiling | None,
+    progress: Progress,
 ) -> Evaluated:
     """Evaluate models, and the null model (all parameters zero), in one pass over the rows.
 
@@ -139,13 +141,18 @@ def evaluate_models(
         The rows to evaluate on: the training rows, or others with the same columns.
     client, memory_ceiling
         As for `train`.
+    progress : callable
+        Called with the stage, its rows so far, and its share from 0 to 1.
     """
     source = inputs.source
     with (
         one_blas_thread(),
         Job(source, client=client, memory_ceiling=memory_ceiling) as job,
     ):
-        stream = job.stream(job.plan(evaluation_requirements(task, source, len(fits))))
+        plan = job.plan(evaluation_requirements(task, source, len(fits)))
+        rows = "training rows" if inputs is task.inputs else "validation rows"
+        add_rows = row_counter(progress, f"evaluating {rows}", source.n_rows)
+        stream = job.stream(plan)
         features = source.n_features
         # Losses don't depend on the scaling. The noise does: it uses that of the updates.
         scaling = Scaling(np.zeros(features), np.ones(features))
@@ -160,6 +167,7 @@ def evaluate_models(
         ]
         thetas = [problem.scaling.from_data_units(fit.coef, fit.intercept) for fit in fits]
         points: Array = np.stack([*thetas, problem.initial()])
+        stream = job.stream(plan, add_rows)  # the scaling of columns needs none of these rows
         sums = stream.reduce(_sums(task, points))
     noise = noise_scales(problem, sums, points) if inputs is task.inputs else None
     losses = sums["loss"] / float(sums["weight"])

@@ -15,6 +15,7 @@ from typing import Any
 
 from ooc_train.core.atomic import PartialOutput
 from ooc_train.core.output_kinds import TRADEOFF, explain_os_errors, require_output
+from ooc_train.core.progress import Progress, no_progress
 from ooc_train.core.renames import sync_file
 from ooc_train.errors import Diverged
 from ooc_train.experiments.advice import Outcome, recommend
@@ -61,6 +62,7 @@ def tradeoff(
     callbacks: Sequence[Callback] = (),
     client: Any = None,
     memory_ceiling: str | int | Ceiling | None = None,
+    progress: Progress = no_progress,
 ) -> Tradeoff:
     """Fit a model at several batch sizes; return the costs and losses of the fits.
 
@@ -85,6 +87,9 @@ def tradeoff(
         Callbacks of the fits.
     client, memory_ceiling
         As for `train`; the ceiling holds for each fit.
+    progress : callable
+        Called in the passes that evaluate all models at the end: with the stage, its rows so far,
+        and its share from 0 to 1.
 
     Raises
     ------
@@ -165,6 +170,7 @@ def tradeoff(
         if not fits:
             raise next(iter(failures.values()))
         fitted = [fit for fit, _ in fits]
+        on["progress"] = progress
         trained = evaluate_models(tasks[0], fitted, inputs, **on)
         validated = None if others is None else evaluate_models(tasks[0], fitted, others, **on)
         trials = _trials([report for _, report in fits], trained, validated)

@@ -155,6 +155,7 @@ def predict(
     *,
     client: Any = None,
     memory_ceiling: str | int | Ceiling | None = None,
+    progress: Progress = no_progress,
 ) -> NDArray[Any]:
     """Return predictions for data of any size, in memory.
 
@@ -166,8 +167,8 @@ def predict(
         The rows. A row may have several axes, as those that the model learned from.
     kind : str
         Kind of predictions.
-    client, memory_ceiling
-        As for `train`.
+    client, memory_ceiling, progress
+        As for `predict_store`.
 
     Returns
     -------
@@ -189,8 +190,7 @@ def predict(
     >>> predict(LogisticRegression().fit(store), store, "probability").shape
     (2000, 2)
     """
-    fitted = as_fitted(model).bare()
-    rows = read_features(data)
+    fitted, rows = as_fitted(model).bare(), read_features(data)
     source = rows.source
     fitted = fitted.for_columns(rows.feature_names, source.n_features, rows.name, rows.row_shape)
     function = _Collect(fitted, kind)
@@ -199,8 +199,7 @@ def predict(
     dtype = np.dtype(np.int64 if is_code else np.float64)
     row_bytes = max(1, int(np.prod(shape))) * dtype.itemsize
     most = min(_RUN_PARTITIONS, _RUN_BYTES // (source.partition_rows * row_bytes))
-    partitions = _run_partitions(source, most)
-    runs = runs_of_partitions(source, partitions)
+    runs = runs_of_partitions(source, _run_partitions(source, most))
     requirements = Requirements(
         partition=total_bytes(source.buffers(1)),
         workspace=total_bytes(function.workspace(source.partition_rows)),
@@ -213,7 +212,8 @@ def predict(
         loads=loads_of(fitted.predictor),
     )
     with Job(source, client=client, memory_ceiling=memory_ceiling) as job:
-        stream = job.stream(job.plan(requirements))
+        add_rows = row_counter(progress, "predicting", source.n_rows)
+        stream = job.stream(job.plan(requirements), add_rows)
         found = np.empty((source.n_rows, *shape), dtype)
         for start, rows in stream.map(function, runs):
             found[start : start + len(rows)] = rows

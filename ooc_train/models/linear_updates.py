@@ -128,16 +128,19 @@ class LinearUpdates:
         table, counters = RateTable(self._rates), state["counters"]
         most = workspace["pairs"].shape[1]
         of_mean_1 = self.problem.n_rows / self.problem.total_weight
+        weighed: tuple[Block | None, Array] = None, NO_WEIGHTS
 
         def learn(block: Block, order: NDArray[np.int64]) -> None:
             if block.y is None:
                 raise ValueError("a loss needs y, and these data have none")
-            weight = row_weights(block, self.problem.row_factors)
-            weight = NO_WEIGHTS if weight is None else weight * of_mean_1
+            nonlocal weighed
+            if weighed[0] is not block:  # a large block is learned from in pieces
+                weight = row_weights(block, self.problem.row_factors)
+                weighed = block, NO_WEIGHTS if weight is None else weight * of_mean_1
             for first in range(0, len(order), most):
                 part = order[first : first + most]
                 table.cover(int(counters[1]), len(part) // self.batch_size + 1)
-                stopped = scan(block.X, block.y, weight, part)
+                stopped = scan(block.X, block.y, weighed[1], part)
                 if stopped >= 0:
                     raise_if_not_finite(block)
                     raise_if_outside(self.problem.loss, block)

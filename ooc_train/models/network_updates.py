@@ -259,13 +259,16 @@ class _Learner:
         self._rates = RateTable(lambda t: updates.schedule.rate(t, updates.eta0, updates.horizon))
         self._every = average_every(updates.batch_size, _AVERAGE_ROWS)
         self._mean_weight = problem.total_weight / problem.n_rows
+        self._block: tuple[Any, Any] = None, None
 
     def learn(self, block: Block, order: NDArray[np.int64]) -> None:
         """Update the parameters by the rows `order` of a block."""
         if block.y is None:
             raise ValueError("a loss needs y, and these data have none")
-        self._problem.require_targets(block)
-        block = weighted(block, self._problem.class_weight)
+        if self._block[0] is not block:  # a large block is learned from in pieces
+            self._problem.require_targets(block)
+            self._block = block, weighted(block, self._problem.class_weight)
+        block = self._block[1]
         start, size, most = 0, self._updates.batch_size, len(self._workspace["rows"])
         while start < len(order):
             count = min(most, size - int(self._counters[0]))
@@ -320,8 +323,7 @@ class _Learner:
                 "scale=1/255 for pixels"
             )
         self._add_to_partial(gradients[begins:])
-        self._counters[0] += len(rows)
-        self._counters[2] += len(rows)
+        self._counters[[0, 2]] += len(rows)
         self._state["sums"] += loss, total
 
     def _add_to_partial(self, gradients: Sequence[NDArray[Any]]) -> None:
@@ -371,9 +373,8 @@ class _Learner:
         if self._problem.average and self._counters[1] % self._every == 0:
             state["clock"][AVERAGED] += 1.0
             share = average_share(float(state["clock"][AVERAGED]))
-            average = state["average"]
-            average *= 1.0 - share
-            average += np.multiply(self._params, share, out=self._gradients[0])
+            state["average"] *= 1.0 - share
+            state["average"] += np.multiply(self._params, share, out=self._gradients[0])
 
     def _clipped(self, scale: float, decay: float) -> float:
         """Turn the gradient sum into the mean objective's gradient; return its clipping factor."""

@@ -12,10 +12,19 @@ from time import perf_counter
 from typing import IO, TYPE_CHECKING, cast
 
 from ooc_train.core.closing import Closing
-from ooc_train.core.text import losses, printable
+from ooc_train.core.text import losses, metric, printable
 from ooc_train.core.units import approximate_bytes, format_duration
 from ooc_train.monitoring.notebook_bar import NotebookBar, in_notebook
-from ooc_train.runs.events import Compiling, Ended, Event, Noted, Progressed, Started, Stepped
+from ooc_train.runs.events import (
+    Compiling,
+    Ended,
+    Event,
+    Noted,
+    Progressed,
+    Saving,
+    Started,
+    Stepped,
+)
 
 if TYPE_CHECKING:
     from rich.progress import Progress
@@ -91,7 +100,7 @@ class ConsoleBar(Closing):
         self._n_rows = 1
         self._total: float | None = None
         self._memory = ""
-        self._loss = ""
+        self._loss = self._metric = ""
         self._validation: float | None = None
         self._last_line = 0.0
         self._first: tuple[int, float] | None = None
@@ -141,6 +150,7 @@ class ConsoleBar(Closing):
                 self._rows = event.rows
                 if event.loss is not None:
                     self._loss = f"loss so far {losses(event.loss, self._validation)}"
+                    self._metric = metric(event.metrics)
                 self._show_passes(event.seconds, self._left(event.seconds), _QUIET_SECONDS)
             case Stepped():
                 self._validation = event.validation_loss
@@ -150,6 +160,8 @@ class ConsoleBar(Closing):
                 self._show_passes(event.seconds, left, _LINE_SECONDS)
             case Noted() if self._verbose:
                 self.say(f"after {format_duration(round(event.seconds))}: {event.text}")
+            case Saving():
+                self._begin(str(event), None, self._loss)
             case Ended():
                 self.close()
 
@@ -162,6 +174,7 @@ class ConsoleBar(Closing):
             self._bar.add_task(title, total=total, figures=figures, left="")
         elif self._notebook is not None:
             self._notebook.show(title, None, figures)
+            self._notebook.end()  # what begins is seen at once
 
     def _show_passes(self, seconds: float, left: str, line_seconds: float) -> None:
         passes = self._rows / self._n_rows
@@ -171,7 +184,7 @@ class ConsoleBar(Closing):
         if self._first is None:
             self._first = self._rows, seconds
         rate = self._rate(seconds)
-        figures = [self._loss, f"{_short(rate)} rows/s", self._memory]
+        figures = [self._loss, self._metric, f"{_short(rate)} rows/s", self._memory]
         # Without a known number of passes, the bar shows the current pass.
         done, total = (passes % 1, 1.0) if self._total is None else (passes, self._total)
         self._show(title, min(done, total), total, figures, left, line_seconds)

@@ -25,6 +25,7 @@ from ooc_train.memory.processes import ProcessMemory
 from ooc_train.monitoring import dashboard
 from ooc_train.monitoring.dashboard import plugin
 from ooc_train.monitoring.dashboard.run_series import (
+    METRICS,
     MOST_EVENTS,
     PROFILE,
     PROGRESS,
@@ -32,7 +33,16 @@ from ooc_train.monitoring.dashboard.run_series import (
     Series,
     process_name,
 )
-from ooc_train.runs.events import Compiling, Ended, Event, Noted, Progressed, Started, Stepped
+from ooc_train.runs.events import (
+    Compiling,
+    Ended,
+    Event,
+    Noted,
+    Progressed,
+    Saving,
+    Started,
+    Stepped,
+)
 
 _SEND_SECONDS = 0.2
 _MEASURE_SECONDS = 1.0
@@ -118,13 +128,13 @@ class TrainingPage:
             case Progressed():
                 self._progress = _progress(event.seconds, event.rows, event.profile)
                 if event.loss is not None:
-                    # In the order of `POINTS`.
-                    at = (event.rows / self._n_rows, event.updates, event.seconds)
-                    self._within.append((at[0], float(at[1]), at[2], float(event.loss)))
+                    at = (event.rows / self._n_rows, event.updates, event.seconds, event.loss)
+                    metrics = (event.metrics.get(name, nan) for name in METRICS)
+                    self._within.append([float(value) for value in (*at, *metrics)])
             case Stepped():
                 self._steps.append(_step(event))
                 self._progress = _progress(event.seconds, self._progress[1], event.profile)
-            case Compiling():
+            case Compiling() | Saving():
                 self._notes_to_send.append(str(event))  # the run appears with `Started`
             case Noted():
                 self._notes_to_send.append(event.text)

@@ -31,9 +31,9 @@ class JsonLines:
     """Appends one JSON object to a file for each event of a run.
 
     An object holds the fields of the event, its kind as "event" ("compiling", "started",
-    "progressed", "stepped", "noted", "ended") and the seconds since 1970 as "time". Numbers that
-    are not finite become null. The file is opened anew for each line, so it is always complete and
-    needs no closing.
+    "progressed", "stepped", "noted", "saving", "ended") and the seconds since 1970 as "time".
+    Numbers that are not finite become null. The file is opened anew for each line, so it is always
+    complete and needs no closing.
 
     Parameters
     ----------

@@ -120,6 +120,8 @@ class Progressed:
         is due.
     updates : int
         Updates of the parameters so far, where there is a loss.
+    metrics : mapping of str to float
+        Metrics of a sample of the rows, as `LossPoint` describes them, where there is a loss.
     """
 
     rows: int
@@ -127,6 +129,7 @@ class Progressed:
     profile: Mapping[str, float] = field(default_factory=dict)
     loss: float | None = None
     updates: int = 0
+    metrics: Mapping[str, float] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -192,6 +195,25 @@ class Noted:
 
 
 @dataclass(frozen=True, slots=True)
+class Saving:
+    """The run waits until something is written: its last "checkpoint", or its folder, the "run".
+
+    Checkpoints before the last are written while the run goes on.
+
+    Attributes
+    ----------
+    what : str
+        What is saved.
+    """
+
+    what: str
+    seconds: float
+
+    def __str__(self) -> str:
+        return f"saving the {self.what}"
+
+
+@dataclass(frozen=True, slots=True)
 class Ended:
     """The run is over; `memory` holds the peaks of its processes."""
 
@@ -200,7 +222,7 @@ class Ended:
     memory: MemoryReport | None = None
 
 
-Event = Compiling | Started | Progressed | Stepped | Learned | Noted | Ended
+Event = Compiling | Started | Progressed | Stepped | Learned | Noted | Saving | Ended
 
 
 class Callback(Protocol):

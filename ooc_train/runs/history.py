@@ -1,9 +1,10 @@
 """The steps of a run, as a series that stays small."""
 
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field
 from typing import Any, Generic, TypeVar
 
+from ooc_train.core.schema import integer, mapping_of, number, record
 from ooc_train.runs.events import Stepped
 
 _MOST_STEPS = 4096
@@ -23,13 +24,30 @@ class LossPoint:
         rows since the last such point, each just before its own update.
     updates : int
         Updates of the parameters so far.
+    metrics : mapping of str to float
+        "accuracy", "roc_auc" (of two classes) or "r2" of the model so far, on a fixed sample of at
+        most 2,048 training rows. Of updates it is the model after those so far, of a full-batch
+        pass the one before the pass, of least squares that of the rows so far. Empty for data of
+        fewer than 100 chunks, and where the sample would cost much.
     """
 
     passes: float
     seconds: float
     loss: float
     updates: int
+    metrics: Mapping[str, float] = field(default_factory=dict)
 
+
+POINT_SCHEMA = record(
+    {
+        "passes": number(),
+        "seconds": number(),
+        "loss": number(finite=False),
+        "updates": integer(0),
+    },
+    optional={"metrics": mapping_of(number())},
+)
+"""The fields of a `LossPoint` as values of JSON."""
 
 Entry = TypeVar("Entry", Stepped, LossPoint)
 

@@ -22,7 +22,7 @@ from ooc_train.core.units import approximate_bytes, approximate_duration
 from ooc_train.errors import InvalidRun
 from ooc_train.memory.measured import MEMORY_SCHEMA, MemoryReport
 from ooc_train.runs.events import Stepped
-from ooc_train.runs.history import LossPoint
+from ooc_train.runs.history import POINT_SCHEMA, LossPoint
 
 
 @dataclass(frozen=True, slots=True)
@@ -329,7 +329,6 @@ _STEP = record(
         "validation_metric": or_none(_LOSS),
     },
 )
-_POINT = record({"passes": number(), "seconds": number(), "loss": _LOSS, "updates": integer(0)})
 _SCHEMA = record(
     {
         "model": text,
@@ -365,7 +364,7 @@ _SCHEMA = record(
         "dual_gap": or_none(list_of(_LOSS)),
         "solver_reason": text,
         "run_id": text,
-        "within": list_of(_POINT),
+        "within": list_of(POINT_SCHEMA),
         "privacy": or_none(record({"epsilon": number(0.0), "delta": number(0.0)})),
     },
 )

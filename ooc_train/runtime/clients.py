@@ -97,7 +97,8 @@ def private_client() -> Client:
                     n_workers=1,
                     threads_per_worker=dask.system.CPU_COUNT,
                     dashboard_address="127.0.0.1:0",
-                    memory_limit=0,
+                    # Shown by Dask alone: what the machine, or its container, has.
+                    memory_limit="auto",
                 )
             _private = cluster, Client(cluster, set_as_default=False)
             atexit.register(_close_private)

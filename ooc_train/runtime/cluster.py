@@ -126,7 +126,8 @@ class LocalCluster(GuardedCluster):
                     security=security,
                     endings=self.endings,
                     patience=START_SECONDS,
-                    memory_limit=0,
+                    # Shown by Dask alone: LEAN keeps it from acting on it.
+                    memory_limit=max(1, self.memory_ceiling.limit // n_workers),
                     # Errors reach the driver as values. The logs would only tell of connections
                     # that end at Ctrl-C and at every close.
                     silence_logs=logging.CRITICAL,

@@ -37,11 +37,15 @@ _FREE_BYTES = 4 * 2**20
 """Freed memory that a worker's allocator may keep."""
 
 # The plan keeps the ceiling. Dask's memory limits would spill, pause and kill.
+SHOWN_LIMIT = "ooc_train.shown-limit"
+"""Setting of our workers: Dask shows their memory limit, and does not act on it."""
+
 LEAN = {
     "distributed.worker.memory.target": False,
     "distributed.worker.memory.spill": False,
     "distributed.worker.memory.pause": False,
     "distributed.worker.memory.terminate": False,
+    SHOWN_LIMIT: True,
     "distributed.comm.timeouts.connect": f"{START_SECONDS:.0f}s",
     # Profiles by key would pile up: the keys of a pass differ only in their number.
     "distributed.worker.profile.enabled": False,

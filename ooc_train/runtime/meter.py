@@ -8,6 +8,8 @@ from time import perf_counter
 from typing import Any, NamedTuple
 from urllib.parse import urlsplit
 
+import dask
+
 from ooc_train.core.threads import load_blas
 from ooc_train.kernels.calling import load as load_kernels
 from ooc_train.kernels.calling import missing as missing_kernels
@@ -18,6 +20,7 @@ from ooc_train.memory.ceiling import HALF, Ceiling
 from ooc_train.memory.processes import ProcessMemory, held_by, measure, measure_tree, pid_namespace
 from ooc_train.monitoring.dashboard.run_series import WORKER_METRIC, process_name
 from ooc_train.runtime.cluster import LocalCluster
+from ooc_train.runtime.guarded_cluster import SHOWN_LIMIT
 from ooc_train.stream.baseline import Processes
 from ooc_train.stream.cluster_waits import ask_workers, wait_for_all_workers
 from ooc_train.stream.dask_executor import DaskExecutor
@@ -61,8 +64,11 @@ def default_ceiling(executor: Executor, memory_ceiling: str | int | Ceiling | No
 def _own_limit(dask_worker: Any) -> int:
     """Return the bytes at which Dask itself pauses or ends a worker; 0 without a limit.
 
-    A worker inside this process is under this process's ceiling.
+    A worker inside this process is under this process's ceiling. A worker of our own clusters has a
+    limit that is only shown: its share of the ceiling.
     """
+    if dask.config.get(SHOWN_LIMIT, False):
+        return 0
     memory = getattr(dask_worker, "memory_manager", None)
     limit = getattr(memory, "memory_limit", None)
     if not limit or dask_worker.nanny is None:

@@ -37,6 +37,9 @@ class PartialPass:
         The states of the replicas after the first `position` shuffle groups; empty for sums.
     added : mapping of nodes to Sums
         The nodes of all partition groups that are in, beyond gaps too; checkpoints keep them not.
+    in_task : bool
+        Whether the states are those in the middle of a task, whose counts, sums and average alone
+        are up to date; no process can go on from them.
     """
 
     position: int
@@ -45,6 +48,7 @@ class PartialPass:
     nodes: Mapping[Node, Sums] = field(default_factory=dict)
     states: tuple[Sums, ...] = ()
     added: Mapping[Node, Sums] = field(default_factory=dict)
+    in_task: bool = False
 
     def to_arrays(self) -> dict[str, NDArray[Any]]:
         """Return all of it as arrays by name, from which `from_arrays` makes it."""

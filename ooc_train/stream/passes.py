@@ -14,6 +14,7 @@ from typing import Any
 from ooc_train.core.partitions import partitions_within, rounds, rows_of
 from ooc_train.core.requests import Answer, Reduce, Request, Scan
 from ooc_train.core.sums import Reduction, Sums
+from ooc_train.stream.array_source import ArraySource
 from ooc_train.stream.dask_source import DaskSource
 from ooc_train.stream.executors import Executor
 from ooc_train.stream.order import EpochOrder
@@ -21,7 +22,14 @@ from ooc_train.stream.partial_pass import PartialPass
 from ooc_train.stream.pass_config import PassConfig
 from ooc_train.stream.sources import Source
 from ooc_train.stream.sum_tree import SumTree
-from ooc_train.stream.tasks import RowMap, attempt, map_task, reduce_task, scan_task
+from ooc_train.stream.tasks import (
+    RowMap,
+    UpdateWatch,
+    attempt,
+    map_task,
+    reduce_task,
+    scan_task,
+)
 from ooc_train.stream.timings import Timings
 
 _SEGMENT_SECONDS = 1.0
@@ -47,6 +55,8 @@ class Stream:
         What is done of the next request already, by a process that was ended.
     on_progress : callable
         Called within the passes of requests, with a function that returns the `PartialPass`.
+    on_updates : callable or None
+        Called as `on_progress` within a task of updates, which has all rows of arrays in memory.
     timings : Timings
         Rows and seconds of all tasks so far.
     """
@@ -63,11 +73,13 @@ class Stream:
         self.timings = Timings()
         self.begun: PartialPass | None = None
         self.on_progress: Callable[[Callable[[], PartialPass]], None] = lambda _: None
+        self.on_updates: Callable[[Callable[[], PartialPass]], None] | None = None
         self._executor = executor
         self._config = config
         self._on_rows = on_rows
         self._stopped = stopped
         self._segment_rows = float(_FIRST_SEGMENT_ROWS)
+        self._told_rows = 0
 
     def _run(
         self,
@@ -94,7 +106,8 @@ class Stream:
                 raise outcome
             result, timings = outcome
             self.timings += timings if counted else timings.as_evaluating()
-            self._on_rows(timings.rows if counted else 0)
+            self._on_rows(timings.rows - self._told_rows if counted else 0)
+            self._told_rows = 0
             yield result
         busy = sum(self.timings.profile.values()) - before
         rest = Timings(dask=max(0.0, threads * (perf_counter() - started) - busy))
@@ -246,7 +259,7 @@ class Stream:
             read = [partition for group in groups[:done] for partition in group]
             return PartialPass(done, rows_of(self.source, read), states=tuple(states))
 
-        threads = config.replicas * config.pipeline_threads
+        threads, watch = config.replicas * config.pipeline_threads, self._watch(scan, len(groups))
         with self._sharing():
             for cuts in self._rounds(len(groups), rows, len(states), done):
                 last = cuts[-1][1] == len(groups)
@@ -261,6 +274,7 @@ class Stream:
                         start,
                         stop,
                         last,
+                        watch,
                     )
                     for replica, (start, stop) in enumerate(cuts)
                 ]
@@ -275,6 +289,24 @@ class Stream:
                 if self._stopped():
                     break
         return states
+
+    def _watch(self, scan: Scan, groups: int) -> UpdateWatch | None:
+        """Return what tells of updates within a task; None if tasks end often enough.
+
+        The only task of an epoch over arrays runs in the calling thread.
+        """
+        batch_size, call = getattr(scan, "batch_size", None), self.on_updates
+        if call is None or batch_size is None or groups > 1:
+            return None
+        if not isinstance(self.source, ArraySource):
+            return None
+
+        def told(rows: int, state: Sums) -> None:
+            self._told_rows += rows
+            self._on_rows(rows)
+            call(lambda: PartialPass(0, self._told_rows, states=(state,), in_task=True))
+
+        return UpdateWatch(batch_size, told)
 
     def _rounds(
         self, groups: int, rows: int, replicas: int, done: int
@@ -301,7 +333,9 @@ class Stream:
             self._segment_rows = min(4 * self._segment_rows, _SEGMENT_SECONDS * speed)
             at = end
 
-    def map(self, function: RowMap, runs: Iterable[tuple[int, int]]) -> Iterator[Any]:
+    def map(
+        self, function: RowMap, runs: Iterable[tuple[int, int]], *, counted: bool = True
+    ) -> Iterator[Any]:
         """Yield the value of `function` for each run of rows, in the order of completion.
 
         A run is its first row, and the row after its last. A partition that two runs share is read
@@ -316,7 +350,15 @@ class Stream:
 
         config = self._config
         with self._sharing():
-            yield from self._run(map_task, function, calls(), "map", config.threads, config.window)
+            yield from self._run(
+                map_task,
+                function,
+                calls(),
+                "map",
+                config.threads,
+                config.window,
+                counted=counted,
+            )
 
 
 def task_ranges(groups: int, config: PassConfig, done: int = 0) -> Iterator[tuple[int, int]]:

@@ -186,4 +186,6 @@ def plan_terms(
     ]
     if requirements.results:
         terms.append(Term("results", requirements.results, "what is returned to the caller"))
+    if requirements.sample:
+        terms.append(Term("sample", requirements.sample, "rows that tell metrics within a pass"))
     return tuple(terms)

@@ -58,6 +58,8 @@ class Requirements:
         Result of one task of a map.
     results : int
         Results that the driver keeps for its caller.
+    sample : int
+        Rows that tell metrics within passes, and the work on them.
     needs : tuple of KernelSpec
         Compiled kernels that every process loads before it is measured.
     loads : tuple of callable
@@ -79,6 +81,7 @@ class Requirements:
     updates: int = 0
     result: int = 0
     results: int = 0
+    sample: int = 0
     needs: tuple[KernelSpec, ...] = ()
     loads: tuple[Callable[[], None], ...] = ()
 

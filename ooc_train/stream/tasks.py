@@ -3,8 +3,10 @@
 A task takes small arguments and returns sums, a state or a value, with its timings.
 """
 
+import math
 import threading
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 from time import perf_counter
 from typing import Any, Protocol
 
@@ -25,6 +27,51 @@ from ooc_train.stream.sources import Reader, Source
 from ooc_train.stream.store_source import StoreSource
 from ooc_train.stream.sum_tree import Node, SumTree
 from ooc_train.stream.timings import Timings
+
+_PIECE_SECONDS, _FIRST_PIECE_ROWS = 0.5, 2**16
+"""Approximate time between two looks at updates within a task, and rows before the first."""
+
+_LOOP_ROWS = 12
+"""Calls of unrolled loops begin at multiples of this number of rows."""
+
+
+@dataclass(frozen=True)
+class UpdateWatch:
+    """Cuts updates by one block of rows into pieces, and is told what each of them has done.
+
+    Pieces have whole batches, and whole groups of rows of the compiled loops: they change no bit.
+
+    Attributes
+    ----------
+    batch_size : int
+        Rows per update.
+    told : callable
+        Called after each piece but the last, with its rows and the state of the replica.
+    """
+
+    batch_size: int
+    told: Callable[[int, Sums], None]
+
+    def learn(
+        self,
+        update_by: Callable[[Block, NDArray[np.int64]], None],
+        block: Block,
+        order: NDArray[np.int64],
+        state: Sums,
+    ) -> None:
+        """Update a state by rows of a block, in pieces of about half a second."""
+        unit, at, rows = math.lcm(self.batch_size, _LOOP_ROWS), 0, float(_FIRST_PIECE_ROWS)
+        while True:
+            piece = max(unit, int(rows) // unit * unit)
+            # A rest of less than half a piece joins the last piece.
+            end = len(order) if 2 * (len(order) - at) < 3 * piece else at + piece
+            started = perf_counter()
+            update_by(block, order[at:end])
+            if end == len(order):
+                return
+            self.told(end - at, state)
+            speed = (end - at) / max(perf_counter() - started, 1e-9)
+            at, rows = end, min(4.0 * piece, _PIECE_SECONDS * speed)
 
 
 class RowMap(Protocol):
@@ -126,10 +173,12 @@ def scan_task(
     start: int,
     stop: int,
     last: bool,
+    watch: UpdateWatch | None = None,
 ) -> tuple[tuple[int, Sums], Timings]:
     """Return a replica and its state after the groups `start` to `stop`, and the timings.
 
-    Threads of a pipeline read prefetches of some groups each, and update by them in order.
+    Threads of a pipeline read prefetches of some groups each, and update by them in order. With a
+    `watch`, whose task runs in the calling process, a group is cut into pieces.
     """
     groups = epoch_order.groups()[start:stop]
     state = {name: array.copy() for name, array in state.items()}
@@ -164,7 +213,10 @@ def scan_task(
     def update(slot: int) -> None:
         started = perf_counter()
         for block, in_order in loaded[slot]:
-            update_by(block, in_order)
+            if watch is None:
+                update_by(block, in_order)
+            else:
+                watch.learn(update_by, block, in_order, state)
         timings.append(Timings(computing=perf_counter() - started))
 
     # All buffers at once: a thread that waited for memory would keep the others waiting.

@@ -30,6 +30,8 @@ class Iterations:
         Whether the run is to end.
     on_loss : callable
         Called with each loss within a pass.
+    on_saving : callable
+        Called with what the run waits for until it is written.
 
     Attributes
     ----------
@@ -45,6 +47,7 @@ class Iterations:
         checkpoints: CheckpointFolder | None,
         stopped: Callable[[], bool],
         on_loss: Callable[[LossPoint], None],
+        on_saving: Callable[[str], None],
     ) -> None:
         self._task, self._stream, self._record = task, stream, record
         self._checkpoints, self._stopped = checkpoints, stopped
@@ -53,8 +56,11 @@ class Iterations:
         self._before: State | None = None
         self._cut: Snapshot | None = None
         self._rows_before_pass = 0
-        self._within_pass, self._on_loss = WithinPass(task.solver, stream.source), on_loss
+        self._within_pass, self._on_loss = WithinPass(task, stream), on_loss
+        self._on_saving = on_saving
         stream.on_progress = self._on_progress
+        if not task.training.is_private:  # private updates draw a batch from all rows of a task
+            stream.on_updates = self._look
 
     @property
     def begun(self) -> bool:
@@ -99,10 +105,7 @@ class Iterations:
         """
         if self._before is None:
             return
-        point = self._within_pass.look(progress, self._record.rows, self._record.seconds)
-        if point is not None:
-            self._record.within.add(point)
-            self._on_loss(point)
+        self._look(progress)
         if self._checkpoints is None:
             return
         if self._stopped():
@@ -111,6 +114,13 @@ class Iterations:
                 self._cut = self._within(self._before, begun)
         elif self._is_due():
             self._checkpoints.write(self._task, self._within(self._before, progress()))
+
+    def _look(self, progress: Callable[[], PartialPass]) -> None:
+        """Within a pass, tell the loss if it is time."""
+        point = self._within_pass.look(progress, self._record.rows, self._record.seconds)
+        if point is not None:
+            self._record.within.add(point)
+            self._on_loss(point)
 
     def _within(self, before: State, begun: PartialPass) -> Snapshot:
         """Return the snapshot of a run within a pass."""
@@ -149,4 +159,5 @@ class Iterations:
     def finish(self) -> None:
         """Wait until the last checkpoint is on the disk."""
         if self._checkpoints is not None:
+            self._on_saving("checkpoint")
             self._checkpoints.finish()

@@ -15,7 +15,7 @@ from ooc_train.models.model import Model
 from ooc_train.models.network_problem import NetworkProblem
 from ooc_train.monitoring.driver import TrainingPage
 from ooc_train.monitoring.interrupts import ENDS, Interrupts
-from ooc_train.runs.events import Callback, Ended
+from ooc_train.runs.events import Callback, Ended, Saving
 from ooc_train.runs.fitted import Fitted
 from ooc_train.runs.report import Report
 from ooc_train.runs.run_loading import as_fitted
@@ -167,6 +167,7 @@ def train(
             report = run.report(state, page.notes)
         fitted = fitted_model(task, run.problem, state.params, report)
         if output is not None:
+            run.emit(Saving("run", report.seconds))
             config = config_of(task) if start is None else None
             report = replace(report, saved_in=fitted.save_as(output, config))
             run.note(f"saved in {report.saved_in}")

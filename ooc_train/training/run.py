@@ -15,6 +15,7 @@ from ooc_train.runs.events import (
     Learned,
     Noted,
     Progressed,
+    Saving,
     Started,
     Stepped,
     Stop,
@@ -93,9 +94,8 @@ class TrainingRun:
             ] = None
         self._plan = job.plan(task.requirements(), task.validation_requirements(), self._on_compile)
         self.stream: Stream = job.stream(self._plan, self._on_rows, lambda: self._stopped)
-        self._iterations = Iterations(
-            task, self.stream, self._record, checkpoints, lambda: self._stopped, self._on_loss
-        )
+        told = (lambda: self._stopped), self._on_loss, self._on_saving
+        self._iterations = Iterations(task, self.stream, self._record, checkpoints, *told)
         self._validation: ValidationPasses | None = None
         if task.validation is not None:
             source = task.validation.source
@@ -134,7 +134,12 @@ class TrainingRun:
 
     def _on_loss(self, point: LossPoint) -> None:
         rows, seconds = self._record.rows, point.seconds
-        self.emit(Progressed(rows, seconds, self._profile, point.loss, point.updates))
+        self.emit(
+            Progressed(rows, seconds, self._profile, point.loss, point.updates, point.metrics)
+        )
+
+    def _on_saving(self, what: str) -> None:
+        self.emit(Saving(what, self._record.seconds))
 
     @property
     def _profile(self) -> dict[str, float]:

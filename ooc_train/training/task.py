@@ -34,6 +34,7 @@ from ooc_train.stream.input_data import Inputs
 from ooc_train.stream.inputs import read_validation
 from ooc_train.stream.requirements import Requirements
 from ooc_train.stream.sources import Source
+from ooc_train.training.sample_metrics import SampleMetrics
 from ooc_train.training.task_settings import require_private, solver_settings, weights_of
 
 
@@ -318,6 +319,8 @@ class Task:
             columns=8 * (source.n_features + 1),
             algebra=holdings.algebra,
         )
+        if not self.training.is_private:
+            needed = replace(needed, sample=SampleMetrics(self.model, problem, self.inputs).nbytes)
         if holdings.scan is None:
             return needed
         return needed.with_updates(

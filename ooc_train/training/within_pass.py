@@ -2,6 +2,7 @@
 
 Of a full-batch pass it is the mean loss of the rows so far. Of least squares it is that of the
 model which the rows so far give. Of updates it is the mean loss of rows just before their update.
+Metrics of the model so far stand beside it, of a sample that was read before (`sample_metrics`).
 """
 
 from collections.abc import Callable
@@ -11,13 +12,16 @@ from typing import Any
 
 import numpy as np
 
-from ooc_train.core.partitions import Rows
-from ooc_train.core.sums import Sums
+from ooc_train.core.sums import Array, Sums
+from ooc_train.kernels.layout import AVERAGED
 from ooc_train.runs.history import LossPoint
 from ooc_train.solvers.base import Solver, State
 from ooc_train.solvers.coordinate_descent import CoordinateDescent
 from ooc_train.solvers.private_updates import PrivateUpdates
 from ooc_train.stream.partial_pass import PartialPass
+from ooc_train.stream.passes import Stream
+from ooc_train.training.sample_metrics import SampleMetrics
+from ooc_train.training.task import Task
 
 _SECONDS, _SHARE, _LEAST_SECONDS = 1.0, 0.02, 0.1
 """A loss is due after so many seconds, or after such a share of a pass and the least seconds."""
@@ -36,20 +40,26 @@ class WithinPass:
 
     Parameters
     ----------
-    solver : Solver
-        The solver of the run.
-    rows : Rows
-        The training rows.
+    task : Task
+        The run's model, solver and data.
+    stream : Stream
+        The passes over the training rows.
     """
 
-    def __init__(self, solver: Solver, rows: Rows) -> None:
+    def __init__(self, task: Task, stream: Stream) -> None:
+        solver: Solver = task.solver
         if isinstance(solver, CoordinateDescent):
             solver = replace(solver, max_iter=min(solver.max_iter, _MOST_SWEEPS))
-        self._solver, self._rows = solver, rows
+        self._solver, self._stream, self._rows = solver, stream, stream.source
+        self._metrics: SampleMetrics | None = None
+        if not isinstance(solver, PrivateUpdates):  # the loss of the rows is no one's to know
+            self._metrics = SampleMetrics(task.model, task.problem, task.inputs)
         self._due, self._rows_due = perf_counter() + _SECONDS, 0.0
 
     def begin(self, problem: Any, state: State) -> None:
         """Note the problem and the state that asks for the pass that follows."""
+        if self._metrics is not None:
+            self._metrics.read(self._stream)
         self._problem, self._state = problem, state
         self._seen = np.zeros(2)
         self._rows_due = 0.0
@@ -65,18 +75,34 @@ class WithinPass:
         last = self._due - _SECONDS
         if now < self._due and (rows < self._rows_due or now - last < _LEAST_SECONDS):
             return None
-        found = self._loss(progress())
+        part = progress()
+        found = self._loss(part)
+        metrics = {} if found is None else self._metrics_of(part)
         took = perf_counter() - now
         self._due = now + max(_SECONDS, _REST * took)
         self._rows_due = rows + _SHARE * n_rows if _REST * took < _SECONDS else np.inf
         if found is None or not np.isfinite(found[0]):
             return None
-        return LossPoint(rows / n_rows, seconds, *found)
+        return LossPoint(rows / n_rows, seconds, *found, metrics)
+
+    def _metrics_of(self, part: PartialPass) -> dict[str, float]:
+        """Return the metrics of the model so far, on the sample; nothing where there is none."""
+        if self._metrics is None or not self._metrics.is_read:
+            return {}
+        params: Array | None = self._state.params if self._solved is None else self._solved
+        if part.states:
+            # In the middle of a task the average is there once it has an entry.
+            state = part.states[0]
+            params = None
+            if not part.in_task or state["clock"][AVERAGED]:
+                params = state["average"].copy()
+        return {} if params is None else self._metrics.values(self._problem, params)
 
     def _loss(self, part: PartialPass) -> tuple[float, int] | None:
         """Return the loss, and the number of updates so far."""
-        if isinstance(self._solver, PrivateUpdates):
-            return None  # the loss of the rows is no one's to know
+        self._solved: Array | None = None
+        if self._metrics is None:
+            return None
         if part.states:
             seen = np.sum([state["sums"] for state in part.states], axis=0)
             (total, weight), self._seen = seen - self._seen, seen
@@ -104,6 +130,8 @@ class WithinPass:
         sums = {name: np.sum([each[name] for each in nodes], axis=0) for name in nodes[0]}
         try:
             with np.errstate(all="ignore"):
-                return self._solver.tell(self._problem, self._rows, self._state, sums).loss
+                state = self._solver.tell(self._problem, self._rows, self._state, sums)
         except (ArithmeticError, ValueError):  # the rows so far may determine no model
             return None
+        self._solved = state.params
+        return state.loss

@@ -7,11 +7,13 @@ from typing import Any
 
 from ooc_train.monitoring.dashboard.panel_parts import (
     CEILING_COLOUR,
+    METRIC_NAMES,
     READING_ALONE,
     bytes_text,
     run_colour,
 )
 from ooc_train.monitoring.dashboard.run_series import (
+    METRICS,
     POINTS,
     STEPS,
     Run,
@@ -21,6 +23,7 @@ from ooc_train.monitoring.dashboard.run_series import (
 
 NO_RUN = "<h1>No run yet</h1><p>The first run on this cluster will be shown here.</p>"
 _STATE_COLOURS = {"running": "#ef7d30", "converged": "#3a9a50", "finished": "#3a9a50"}
+_OF_SAMPLE = "the model so far, on a fixed sample of training rows"
 _SO_FAR = "within a pass: of its rows so far; of updates, of rows just before their update"
 
 HEAD = """
@@ -90,6 +93,7 @@ def head_values(run: Run) -> dict[str, Any]:
         ("pass", f"{run.passes:.4g}", f"of {most:g}" if known else "", ""),
         ("updates", f"{last.get('updates', 0):,.0f}", "", ""),
         (name, value, before, _SO_FAR),
+        *_newest_metrics(run),
         ("validation loss", _loss(last, "validation_loss"), "", "") if validation_rows else None,
         ("rows/s", _count(run.rate), "", ""),
         ("bytes/s", bytes_text(speed), "", ""),
@@ -127,6 +131,19 @@ def _newest_loss(run: Run) -> tuple[str, str]:
     if run.state == "running" and so_far.get("passes", 0.0) > last.get("passes", 0.0):
         return "loss so far", _loss(so_far, "loss")
     return "loss", _loss(last, "loss")
+
+
+def _newest_metrics(run: Run) -> list[tuple[str, str, str, str]]:
+    """Return the figures of the metrics of the newest point within a pass that has some."""
+    for row in reversed(run.within.rows[-2:]):  # the middle of a task may have none
+        point = dict(zip(POINTS, row, strict=True))
+        known = {name: point[name] for name in METRICS if not isnan(point[name])}
+        if known:
+            return [
+                (METRIC_NAMES[name], f"{value:.4f}", "of a sample", _OF_SAMPLE)
+                for name, value in known.items()
+            ]
+    return []
 
 
 def _loss(last: Mapping[str, float], name: str) -> str:

@@ -9,6 +9,7 @@ COLOURS = (
     "#1f77b4", "#ef7d30", "#3a9a50", "#8a63b8", "#b5563b", "#d166a0", "#6b7280", "#17a2b8",
 )  # fmt: skip
 CEILING_COLOUR, PROJECTED_COLOUR = "#d9483b", "#8a94a3"
+METRIC_NAMES = {"accuracy": "accuracy", "roc_auc": "AUC", "r2": "R\u00b2"}
 READING_ALONE = "the rate of the threads while they read, if they did nothing else"
 _TICKS_1024 = {"base": 1024, "mantissas": [1, 2, 4, 8, 16, 32, 64, 128, 256, 512]}
 

@@ -8,9 +8,12 @@ from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any
 
+import numpy as np
+
 from ooc_train.monitoring.dashboard.page_style import WIDGETS
 from ooc_train.monitoring.dashboard.panel_parts import (
     COLOURS,
+    METRIC_NAMES,
     hover,
     legend_below,
     panel_figure,
@@ -19,6 +22,7 @@ from ooc_train.monitoring.dashboard.panel_parts import (
 )
 from ooc_train.monitoring.dashboard.resource_panels import Memory, MemoryNow, Rate, Time
 from ooc_train.monitoring.dashboard.run_series import (
+    METRICS,
     POINTS,
     STEPS,
     Run,
@@ -199,6 +203,49 @@ class _Step:
         known = columns[self._column] > 0
         self.source.data = {"x": columns["passes"][known], "y": columns[self._column][known]}
 
+    @property
+    def has_data(self) -> bool:
+        """Whether something is drawn."""
+        return bool(len(self.source.data["x"]))
+
+
+class Metrics:
+    """Accuracy and AUC, or R^2, of the model within passes, on a sample of the training rows."""
+
+    title, name = "Metrics", "metrics"
+
+    def __init__(self) -> None:
+        from bokeh.models import ColumnDataSource
+
+        names = ("xs", "ys", "label", "colour")
+        self.source = ColumnDataSource({name: [] for name in names}, name="training_metrics_data")
+        self.root = panel_figure(self, x_axis_label="passes", y_axis_label="of a sample of rows")
+        line = self.root.multi_line("xs", "ys", source=self.source, line_width=2, color="colour")
+        hover(self.root, line, [("pass", "$x{0.00}"), ("", "@label"), ("value", "$y{0.0000}")])
+        self._legend = legend_below(self.root, line, columns=2)
+
+    @staticmethod
+    def inputs(run: Run) -> Any:
+        """Return a value that changes with the points within passes."""
+        return run.identity, run.within.count
+
+    def show(self, run: Run) -> None:
+        """Draw the metrics of a run that are known."""
+        columns = run.within.columns(POINTS)
+        known = {name: np.isfinite(columns[name]) for name in METRICS}
+        names = [name for name in METRICS if known[name].any()]
+        self.source.data = {
+            "xs": [columns["passes"][known[name]] for name in names],
+            "ys": [columns[name][known[name]] for name in names],
+            "label": [METRIC_NAMES[name] for name in names],
+            "colour": [COLOURS[METRICS.index(name)] for name in names],
+        }
+
+    @property
+    def has_data(self) -> bool:
+        """Whether something is drawn."""
+        return bool(len(self.source.data["xs"]))
+
 
 _gradient_norm = partial(_Step, "gradient-norm", "Gradient norm")
 _learning_rate = partial(_Step, "learning-rate", "Learning rate")
@@ -240,18 +287,18 @@ class MemoryTabs(_Tabs):
 
 
 class Steps(_Tabs):
-    """Gradient norm, learning rate and batch size; a tab with data is open."""
+    """Metrics, gradient norm, learning rate and batch size; a tab with data is open."""
 
     def __init__(self) -> None:
-        super().__init__("steps", (_gradient_norm(), _learning_rate(), _batch_size()))
+        super().__init__("steps", (Metrics(), _gradient_norm(), _learning_rate(), _batch_size()))
         self._shown = ""
 
     def show(self, run: Run) -> None:
         """Draw all tabs for a run, and open a tab with data if the run is a new one."""
         super().show(run)
-        if run.identity != self._shown and run.steps.rows:
+        if run.identity != self._shown and any(part.has_data for part in self.parts):
             self._shown = run.identity
-            self.root.active = int(not len(self.parts[0].source.data["x"]))
+            self.root.active = next(i for i, part in enumerate(self.parts) if part.has_data)
 
 
 SINGLE_PANELS: dict[str, Callable[[], Any]] = {
@@ -260,6 +307,7 @@ SINGLE_PANELS: dict[str, Callable[[], Any]] = {
     "time": Time,
     "memory": Memory,
     "memory-now": MemoryNow,
+    "metrics": Metrics,
     "gradient-norm": _gradient_norm,
     "learning-rate": _learning_rate,
     "batch-size": _batch_size,

@@ -14,7 +14,7 @@ HANDLER = "ooc_train_training"
 """Name of the scheduler's handler that drivers call."""
 
 _FAMILY = "ooc_train-training-"
-NAME = _FAMILY + "4"
+NAME = _FAMILY + "5"
 """Name of the plugin. Its number changes with the format of the messages."""
 
 _MOST_RUNS = 8

@@ -15,11 +15,12 @@ STEPS = (
     "n_iter", "passes", "updates", "loss", "validation_loss", "gradient_norm", "learning_rate",
     "batch_size", "seconds",
 )  # fmt: skip
-POINTS = ("passes", "updates", "seconds", "loss")
+METRICS = ("accuracy", "roc_auc", "r2")
+POINTS = ("passes", "updates", "seconds", "loss", *METRICS)
 PROFILE = ("reading", "decoding", "computing", "waiting", "dask", "evaluating", "validating")
 PROGRESS = ("seconds", "rows", *PROFILE)
-"""Columns of messages: of a step, of a loss within a pass, and of the progress. Seconds count from
-the start of the run."""
+"""Columns of messages: of a step, of a point within a pass, and of the progress. Seconds count from
+the start of the run, and a metric that is not known is NaN."""
 
 MOST_EVENTS = 50
 _MOST_ROWS = 500
