@@ -127,6 +127,9 @@ def test_the_plan_holds_the_sample(made, tmp_path, monkeypatch):
     monkeypatch.setattr(sample_metrics, "_SHARE", 50)
     terms = {term.name: term for term in plan(LogisticModel(), store).projection.terms}
     assert terms["sample"].bytes >= 2 * CHUNK * 6 * 8
+    few = (made[0][:99], made[1][:99])
+    joined = plan(LogisticModel(), store, validation=read_inputs(*few, classifier=True))
+    assert {term.name: term for term in joined.projection.terms}["sample"] == terms["sample"]
     terms = {term.name: term for term in plan(LogisticModel(), store, PRIVATE).projection.terms}
     assert "sample" not in terms
 

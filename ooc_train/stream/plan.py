@@ -148,14 +148,12 @@ class Plan:
     def joined(self, other: Self) -> Self:
         """Return the plan of a job whose passes alternate with those of another plan."""
         larger = max(self, other, key=lambda plan: plan.projected)
-        others = {term.name: term for term in other.projection.terms}
-        terms = (
-            max(term, others[term.name], key=lambda term: term.bytes)
-            for term in self.projection.terms
-        )
+        terms = {term.name: term for term in self.projection.terms}
+        for term in other.projection.terms:  # either plan may have terms of its own
+            terms[term.name] = max(terms.get(term.name, term), term, key=lambda each: each.bytes)
         return replace(
             self,
-            projection=replace(self.projection, terms=tuple(terms)),
+            projection=replace(self.projection, terms=tuple(terms.values())),
             advice=larger.advice,
             overrun=self.overrun or other.overrun,
             validation=other.config,
