@@ -243,9 +243,10 @@ class _Learner:
         ends, n = problem.layers.ends, len(self._params)
         cuts = np.linspace(0, n, max(1, min(_SHARES, n // _PART_PARAMETERS)) + 1).astype(np.int64)
         self._parts = [(slice(a, b), ends.clip(a, b)) for a, b in pairwise(cuts)]
-        shares = len(self._gradients)
-        self._share_rows = -(-len(workspace["rows"]) // shares)
-        own = [_of_share(workspace, share, self._share_rows) for share in range(shares)]
+        self._share_rows = -(-len(workspace["rows"]) // len(self._gradients))
+        own = [
+            _of_share(workspace, share, self._share_rows) for share in range(len(self._gradients))
+        ]
         self._propagations = [Propagation(problem.layers, problem.loss, arrays) for arrays in own]
         self._masks: list[DropoutMasks] = []
         if problem.dropout:
