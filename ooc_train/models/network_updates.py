@@ -243,10 +243,9 @@ class _Learner:
         ends, n = problem.layers.ends, len(self._params)
         cuts = np.linspace(0, n, max(1, min(_SHARES, n // _PART_PARAMETERS)) + 1).astype(np.int64)
         self._parts = [(slice(a, b), ends.clip(a, b)) for a, b in pairwise(cuts)]
-        self._share_rows = -(-len(workspace["rows"]) // len(self._gradients))
-        own = [
-            _of_share(workspace, share, self._share_rows) for share in range(len(self._gradients))
-        ]
+        shares = len(self._gradients)
+        self._share_rows = -(-len(workspace["rows"]) // shares)
+        own = [_of_share(workspace, share, self._share_rows) for share in range(shares)]
         self._propagations = [Propagation(problem.layers, problem.loss, arrays) for arrays in own]
         self._masks: list[DropoutMasks] = []
         if problem.dropout:
@@ -269,11 +268,10 @@ class _Learner:
         if self._block[0] is not block:  # a large block is learned from in pieces
             self._problem.require_targets(block)
             self._block = block, weighted(block, self._problem.class_weight)
-        block = self._block[1]
         start, size, most = 0, self._updates.batch_size, len(self._workspace["rows"])
         while start < len(order):
             count = min(most, size - int(self._counters[0]))
-            self._add(block, order[start : start + count])
+            self._add(self._block[1], order[start : start + count])
             start += count
             if self._counters[0] == size:
                 self.step()

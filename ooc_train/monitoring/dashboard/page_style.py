@@ -4,6 +4,8 @@ STYLE = """
 :host { font-family: Helvetica, Arial, sans-serif; color: var(--ink, #1f2733); }
 :host > div { display: block; width: 100%; }
 h1 { font-size: 21px; margin: 0; }
+@media (min-width: 992px) { h1, p.error { padding-right: 350px; } }
+p.error { color: var(--bad, #c0392b); }
 h1 span { font-weight: normal; color: var(--soft, #5d6878); }
 h1 b { font-size: 12px; color: white; border-radius: 10px; padding: 3px 10px;
        vertical-align: 3px; margin-left: 6px; font-weight: normal; }
@@ -23,6 +25,7 @@ small { font-size: 12px; color: var(--soft, #5d6878); display: block; }
 table { border-collapse: collapse; font-size: 13px; width: 100%; }
 th { text-align: left; font-weight: normal; color: var(--soft, #5d6878); padding: 3px 14px 3px 0; }
 td:first-child { white-space: nowrap; width: 1%; }
+.scroll th, .scroll td { white-space: nowrap; }
 td { padding: 4px 14px 4px 0; border-top: 1px solid var(--line, #dfe4ea); vertical-align: top; }
 td i { display: inline-block; width: 10px; height: 10px; border-radius: 5px; margin-right: 6px; }
 tr.projected td, tr.shown td { font-weight: bold; }
@@ -43,9 +46,9 @@ TEMPLATE = """{% extends "base.html" %}
 {% block extra_resources %}
 <style>
 :root { --ground: #eef1f5; --card: #fff; --tile: #f3f5f8; --ink: #1f2733; --soft: #5d6878;
-        --line: #dfe4ea; --chosen: #2f6fb0; }
+        --line: #dfe4ea; --chosen: #2f6fb0; --bad: #c0392b; }
 :root[data-theme=dark] { --ground: #11161d; --card: #1a212b; --tile: #232c38; --ink: #e4e9f0;
-        --soft: #9aa7b8; --line: #313c4a; --chosen: #3b7fc4; }
+        --soft: #9aa7b8; --line: #313c4a; --chosen: #3b7fc4; --bad: #ff8a7a; }
 html, body { background: var(--ground); color: var(--ink); }
 .navbar ul { background: var(--card); border-bottom: 1px solid var(--line); }
 .navbar li a { color: var(--ink); }
@@ -54,6 +57,7 @@ html, body { background: var(--ground); color: var(--ink); }
 #training > div { min-width: 0; background: var(--card); border: 1px solid var(--line);
                   border-radius: 8px; padding: 12px 14px; }
 #training .head { position: relative; }
+#training.waiting > div:not(.head) { visibility: hidden; }
 #training .head .tools { position: absolute; top: 12px; right: 14px; }
 #training .plot { height: 300px; }
 #training .loss { height: 430px; display: flex; flex-direction: column; }
@@ -123,6 +127,14 @@ html, body { background: var(--ground); color: var(--ink); }
       if (known.length) model.setv(Object.fromEntries(known), {sync: false});
     }
   };
+  const page = document.getElementById("training");
+  const wait = () => {
+    const head = window.Bokeh?.documents[0]?.get_model_by_name("training_head");
+    const waits = head && !head.text.includes("<section>");
+    page.classList.toggle("waiting", Boolean(waits));
+    if (!head || waits) setTimeout(wait, 500);
+  };
+  wait();
   button.onclick = () => { dark = !dark; kept(dark ? "dark" : "light"); paint(); };
   paint();
 })();

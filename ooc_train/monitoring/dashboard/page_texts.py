@@ -29,6 +29,7 @@ _SO_FAR = "within a pass: of its rows so far; of updates, of rows just before th
 HEAD = """
 <h1>{{ about.model }} <span>by {{ about.solver }}, batch size {{ about.batch_size }}</span>
 <b style="background:{{ colour }}">{{ state }}</b></h1>
+{% if error %}<p class="error">{{ error }}</p>{% endif %}
 <p>{{ about.data }} &middot; {{ rows }} rows &times; {{ features }} features
 {%- if validation_rows %} &middot; {{ validation_rows }} validation rows{% endif %}</p>
 <div class="bar"><i style="width:{{ share }};background:{{ colour }}"></i></div>
@@ -112,7 +113,8 @@ def head_values(run: Run) -> dict[str, Any]:
     is_pass = run.state == "running" and most is None and not about["max_seconds"]
     return {
         "about": about,
-        "state": run.state,
+        "state": run.outcome,
+        "error": run.state if run.outcome == "failed" else "",
         "colour": _STATE_COLOURS.get(run.state, CEILING_COLOUR),
         "rows": f"{about['n_rows']:,}",
         "features": f"{about['n_features']:,}",
@@ -177,7 +179,7 @@ def runs_values(run: Run) -> dict[str, Any]:
     for one in runs:
         last = dict(zip(STEPS, one.steps.rows[-1], strict=True)) if one.steps.rows else {}
         peak = one.memory()[0][2]
-        cells = [one.label, *(one.settings.get(name, "-") for name in differing), one.state]
+        cells = [one.label, *(one.settings.get(name, "-") for name in differing), one.outcome]
         name, value = _newest_loss(one)
         cells.append(value if name == "loss" else f"{value} so far")
         cells += [_loss(last, "validation_loss"), f"{one.passes:.4g}"]

@@ -30,6 +30,7 @@ from ooc_train.monitoring.dashboard.run_series import (
     differing_settings,
 )
 
+NOTHING = "nothing yet, or not in this kind of run"
 OVER = ("passes", "updates", "seconds")
 """What losses may be drawn over."""
 
@@ -151,10 +152,11 @@ class Loss:
             }
             self._legend.visible = len(runs) > 1
         self._shown, self._counts = shown, counts
+        # Narrow windows have room for some 60 letters.
         told = ["dots: after each step" if run.steps.rows else ""]
-        told.append("thin: of the rows of the pass so far" if run.within.rows else "")
+        told.append("thin: rows so far" if run.within.rows else "")
         validated = any(one.about["validation_rows"] for one in runs)
-        told.append("dashed: validation rows" if validated else "")
+        told.append("dashed: validation" if validated else "")
         self._told.text = "; ".join(filter(None, told))
         colour = run_colour(run)
         self.steps.data = _columns(run.steps, STEPS, colour)
@@ -181,7 +183,7 @@ class _Step:
     """A plot of the gradient norm (largest entry), learning rate or batch size over passes."""
 
     def __init__(self, name: str, title: str) -> None:
-        from bokeh.models import ColumnDataSource
+        from bokeh.models import ColumnDataSource, CustomJSTickFormatter
 
         self.name, self.title, self._column = name, title, name.replace("-", "_")
         self.source = ColumnDataSource({"x": [], "y": []})
@@ -193,6 +195,8 @@ class _Step:
         dots = self.root.scatter("x", "y", source=self.source, size=5, color=COLOURS[0])
         tips = [("pass", "@x{0.00}"), (title.lower(), "@y{0.0000e}")]
         hover(self.root, dots, tips)
+        self.root.yaxis.formatter = CustomJSTickFormatter(code="return `${+tick.toPrecision(4)}`")
+        self._told = subtitle(self.root)
 
     inputs = staticmethod(_by_steps)
 
@@ -202,6 +206,7 @@ class _Step:
         # An exact fit ends at gradient 0, which a logarithmic axis can't show.
         known = columns[self._column] > 0
         self.source.data = {"x": columns["passes"][known], "y": columns[self._column][known]}
+        self._told.text = "" if known.any() else NOTHING
 
     @property
     def has_data(self) -> bool:
@@ -221,6 +226,9 @@ class Metrics:
         self.source = ColumnDataSource({name: [] for name in names}, name="training_metrics_data")
         self.root = panel_figure(self, x_axis_label="passes", y_axis_label="of a sample of rows")
         line = self.root.multi_line("xs", "ys", source=self.source, line_width=2, color="colour")
+        self.points = ColumnDataSource({name: [] for name in ("x", "y", "colour")})
+        self.root.scatter("x", "y", source=self.points, size=4, color="colour")
+        self._told = subtitle(self.root)
         hover(self.root, line, [("pass", "$x{0.00}"), ("", "@label"), ("value", "$y{0.0000}")])
         self._legend = legend_below(self.root, line, columns=2)
 
@@ -240,6 +248,13 @@ class Metrics:
             "label": [METRIC_NAMES[name] for name in names],
             "colour": [COLOURS[METRICS.index(name)] for name in names],
         }
+        data = self.source.data
+        self.points.data = {
+            "x": np.concatenate([[], *data["xs"]]),
+            "y": np.concatenate([[], *data["ys"]]),
+            "colour": np.repeat(data["colour"], [len(xs) for xs in data["xs"]]),
+        }
+        self._told.text = "" if names else NOTHING
 
     @property
     def has_data(self) -> bool:
@@ -294,8 +309,14 @@ class Steps(_Tabs):
         self._shown = ""
 
     def show(self, run: Run) -> None:
-        """Draw all tabs for a run, and open a tab with data if the run is a new one."""
+        """Draw all tabs for a run, and open a tab with data if the run is a new one.
+
+        Tabs without data are disabled.
+        """
         super().show(run)
+        for panel, part in zip(self.root.tabs, self.parts, strict=True):
+            if panel.disabled == part.has_data:
+                panel.disabled = not part.has_data
         if run.identity != self._shown and any(part.has_data for part in self.parts):
             self._shown = run.identity
             self.root.active = next(i for i, part in enumerate(self.parts) if part.has_data)

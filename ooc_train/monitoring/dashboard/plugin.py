@@ -8,7 +8,7 @@ from distributed import SchedulerPlugin
 
 from ooc_train.monitoring.dashboard.page import install_pages
 from ooc_train.monitoring.dashboard.prometheus import export
-from ooc_train.monitoring.dashboard.run_series import WORKER_METRIC, Run, Runs
+from ooc_train.monitoring.dashboard.run_series import LOST, WORKER_METRIC, Run, Runs
 
 HANDLER = "ooc_train_training"
 """Name of the scheduler's handler that drivers call."""
@@ -138,5 +138,5 @@ class TrainingPlugin(SchedulerPlugin):  # type: ignore[misc] # untyped base
         del scheduler
         for run in self.runs.values():
             if run.client == client and run.state == "running":
-                run.state = "driver disconnected"
+                run.state = LOST
                 self.runs.version += 1

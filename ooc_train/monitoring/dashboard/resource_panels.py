@@ -91,9 +91,7 @@ class Rate:
             most = max(most, at) if self.limit.visible else most
             self.limit.location = at
             where = "dashed" if self.limit.visible else "far above"
-            self._told.text = (
-                f"{where}: reading alone, {bytes_text(at * nbytes)}/s (if threads did nothing else)"
-            )
+            self._told.text = f"{where}: reading alone, {bytes_text(at * nbytes)}/s"
         self.root.y_range.end = top = _axis_end(most)
         self.bytes_range.end = top * nbytes
 
@@ -109,7 +107,7 @@ class Time:
         names = ("part", "seconds", "share", "colour", "text")
         self.source = ColumnDataSource({name: [] for name in names}, name="training_profile_data")
         # The longest bar leaves room for its percentage.
-        along = DataRange1d(start=0, range_padding=0.15)
+        along = DataRange1d(start=0, range_padding=0.3)
         self.root = panel_figure(
             self,
             x_range=along,

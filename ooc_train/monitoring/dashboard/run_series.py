@@ -22,11 +22,15 @@ PROGRESS = ("seconds", "rows", *PROFILE)
 """Columns of messages: of a step, of a point within a pass, and of the progress. Seconds count from
 the start of the run, and a metric that is not known is NaN."""
 
+LOST = "driver disconnected"
 MOST_EVENTS = 50
 _MOST_ROWS = 500
 _MOST_PROCESSES = 24
 _MOST_SAMPLES, _MOST_AREAS = 200, 7
 _APART_SECONDS, _MOST_INTERVALS = 0.5, 200
+_OUTCOMES = ("running", "converged", "finished", LOST)
+"""States of a run that are no text of an error."""
+
 _RATE_SECONDS = 5.0
 """Window of the rate of a running run."""
 
@@ -115,6 +119,11 @@ class Run:
         self.processes: dict[str, tuple[str, int, int]] = {}
         self.events: deque[tuple[float, str]] = deque(maxlen=MOST_EVENTS)
         self.state = "running"
+
+    @property
+    def outcome(self) -> str:
+        """The state in a word or two: "failed" where it is the text of an error."""
+        return self.state if self.state in _OUTCOMES else "failed"
 
     @property
     def seconds(self) -> float:
