@@ -135,6 +135,7 @@ class LinearUpdates:
                 raise ValueError("a loss needs y, and these data have none")
             nonlocal weighed
             if weighed[0] is not block:  # a large block is learned from in pieces
+                weighed = None, NO_WEIGHTS  # before those of this block are made
                 weight = row_weights(block, self.problem.row_factors)
                 weighed = block, NO_WEIGHTS if weight is None else weight * of_mean_1
             for first in range(0, len(order), most):
