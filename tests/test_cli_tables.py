@@ -52,6 +52,33 @@ def test_ingest_tells_what_it_made(folder):
     assert "1,000 rows x 5 columns of float32 (19.5 KiB before compression)" in again.stderr
 
 
+def test_a_small_table_has_chunks_enough_for_validation_and_folds(folder, tmp_path):
+    pyarrow.csv.write_csv(people(300), tmp_path / "few.csv")
+    store = tmp_path / "few.zarr"
+    call = ("ingest", tmp_path / "few.csv", store, "--target", "buys", "--drop", "city,number")
+    assert here(*call).exit_code == 0
+    assert open_store(store).chunk_rows == 32
+    split = here("split", store, "--test", 0.2, "--folds", 5, "--json")
+    assert split.exit_code == 0, split.stderr
+    rows = {name: share["n_rows"] for name, share in json.loads(split.stdout)["shares"].items()}
+    assert 0.1 < rows["test"] / 300 < 0.3
+    assert rows["train"] == sum(rows[f"fold{i}.test"] for i in range(1, 6)) == 300 - rows["test"]
+    options = ("--model", "logistic", "--workers", 1, "--validation-fraction", 0.2)
+    trained = here("train", store, *options, "--json", "--quiet")
+    assert trained.exit_code == 0, trained.stderr
+    assert json.loads(trained.stdout)["validation_loss"] is not None
+
+    assert here(*call, "--chunk-rows", 500, "--overwrite").exit_code == 0
+    assert open_store(store).n_chunks == 1  # as was asked for
+    refused = here("train", store, *options)
+    assert refused.exit_code == 1
+    command = f"ooc-train rechunk {store} {tmp_path / 'few.rechunked.zarr'}"
+    assert command in " ".join(refused.stderr.split())
+    assert here(*command.split()[1:]).exit_code == 0
+    trained = here("train", tmp_path / "few.rechunked.zarr", *options)
+    assert trained.exit_code == 0, trained.stderr
+
+
 def test_a_dry_run_shows_each_column_and_writes_nothing(folder, tmp_path):
     out = tmp_path / "dry.zarr"
     arguments = (

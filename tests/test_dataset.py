@@ -245,6 +245,22 @@ def test_metadata_that_is_damaged(path):
         open_store(path)
 
 
+@pytest.mark.parametrize(
+    ("n_features", "n_rows", "rows"),
+    [(10, 1, 32), (10, 300, 32), (10, 3_000, 160), (20, 100_000, 6_240), (3_000, 2_000, 69)],
+)
+def test_few_rows_have_smaller_default_chunks(n_features, n_rows, rows):
+    assert default_chunk_rows(n_features, "f4", n_rows) == rows
+    assert n_rows < 16 * rows or rows == 32 or -(-n_rows // rows) >= 16
+
+
+@pytest.mark.parametrize("n_features", [1, 24, 784, 10_000])
+def test_many_rows_have_the_default_chunks(n_features):
+    rows = default_chunk_rows(n_features, "f4")
+    for n_rows in (16 * rows, 16 * rows + 1, 10**9):
+        assert default_chunk_rows(n_features, "f4", n_rows) == rows
+
+
 @pytest.mark.parametrize("dtype", ["u1", "f4", "f8"])
 @pytest.mark.parametrize("n_features", [1, 24, 100, 784, 10_000, 3_000_000])
 def test_default_sizes(n_features, dtype):

@@ -173,7 +173,9 @@ def test_regressions_of_several_outputs(kind, tmp_path):
 
 def test_what_cannot_be_kept_out_is_refused(tmp_path):
     one_chunk = inputs_of("store", tmp_path / "one", X[:CHUNK], Y[:CHUNK])
-    with pytest.raises(ValueError, match="all 50 rows are in one; use smaller chunks"):
+    with pytest.raises(
+        ValueError, match="all 50 rows are in one; make smaller chunks by ooc-train"
+    ):
         hold_out(one_chunk, 0.1, 0)
     with pytest.raises(ValueError, match="there is one row only"):
         hold_out(read_inputs(X[:1], X[:1, 0], classifier=False), 0.5, 0)

@@ -347,3 +347,11 @@ def test_arrays_that_lie_askew_are_copied():
     for array, due in ((source.X, X), (source.y[:, 0], y), (source.weight, y + 1)):
         assert array.flags.aligned
         np.testing.assert_array_equal(array, due)
+
+
+@pytest.mark.parametrize(("rows", "chunk_rows", "told"), [(4_000, 2, True), (4_000, 8, False)])
+def test_many_small_chunks_are_told_with_the_way_out(tmp_path, rows, chunk_rows, told):
+    write_store(tmp_path / "a.zarr", np.ones((rows, 1)), np.arange(rows) % 2, chunk_rows=chunk_rows)
+    notes = read_inputs(tmp_path / "a.zarr", classifier=True).notes
+    assert any("2,000 chunks of 16 B are slow to read" in note for note in notes) == told
+    assert any(f"ooc-train rechunk {tmp_path / 'a.zarr'}" in note for note in notes) == told

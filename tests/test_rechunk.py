@@ -136,7 +136,7 @@ def test_every_row_and_value_stays(
     assert made.dtype == dtype
     assert made.chunk_rows == chunk_rows or chunk_rows is None
     if chunk_rows is None:
-        assert made.chunk_rows == default_chunk_rows(features, dtype)
+        assert made.chunk_rows == default_chunk_rows(features, dtype, len(values))
     if codec is not None:
         assert made.X.codec == {"none": "raw", "lz4": "blosc", "zstd": "zstd"}[codec]
     assert (made.y is None) == (y is None)
@@ -272,7 +272,7 @@ def test_a_store_is_replaced_only_on_purpose_and_only_once_the_new_one_is_whole(
     assert sorted(os.listdir(tmp_path)) == ["a", "b"]
     rechunk_store(tmp_path / "b", tmp_path / "c", chunk_rows=9)
     made, _ = rechunk_store(tmp_path / "c", tmp_path / "b", overwrite=True)
-    assert made.chunk_rows == default_chunk_rows(4, "f4")
+    assert made.chunk_rows == default_chunk_rows(4, "f4", N)
     assert sorted(os.listdir(tmp_path)) == ["a", "b", "c"]
 
 

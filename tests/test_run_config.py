@@ -8,7 +8,16 @@ import pytest
 from numpy.testing import assert_array_equal
 from typer.testing import CliRunner
 
-from ooc_train import LocalCluster, LogisticModel, Training, cli, make_data, open_store, train
+from ooc_train import (
+    Checkpoint,
+    LocalCluster,
+    LogisticModel,
+    Training,
+    cli,
+    make_data,
+    open_store,
+    train,
+)
 from ooc_train.cli.model_options import ModelOptions
 from ooc_train.models.classification_models import LinearSVCModel
 from ooc_train.models.model_registry import MODELS
@@ -149,11 +158,50 @@ def test_a_run_that_no_command_can_repeat_has_no_file(store, tmp_path):
     X, y = open_store(store).read("X"), open_store(store).read("y")
     model, training = LogisticModel(), Training(max_iter=1)
     first, _ = train(model, store, training, out=tmp_path / "first")
-    train(model, store, training, out=tmp_path / "of_another", start=first)
+    train(model, store, training, out=tmp_path / "of_a_value", start=first)
     train(model, store, training, y=1 - y, out=tmp_path / "of_an_array")
     train(model, X, training, y=y, out=tmp_path / "of_arrays")
     found = [each.parent.name for each in tmp_path.glob("*/config.toml")]
     assert found == ["first"]
+
+
+def test_a_run_that_began_from_another_names_it_and_its_parameters(store, tmp_path):
+    model, first = LogisticModel(), tmp_path / "first.run"
+    updates = Training(batch_size=50, learning_rate=0.01, max_iter=1, tol=0.0, random_state=0)
+    train(model, store, updates, out=first)
+    begun, _ = train(model, store, updates, out=tmp_path / "a.run", start=first)
+    text = (tmp_path / "a.run" / "config.toml").read_text()
+    found = tomllib.loads(text)
+    assert found["start"] == str(first)
+    few = ("--workers", 1, "--quiet")
+    call = ("train", "--config", tmp_path / "a.run" / "config.toml", *few)
+    result = here(*call, "--out", tmp_path / "b.run")
+    assert result.exit_code == 0, result.stderr
+    assert_array_equal(load_fitted(tmp_path / "b.run").coef, begun.coef)
+    assert (tmp_path / "b.run" / "config.toml").read_text() == text
+
+    train(model, store, replace(updates, max_iter=2), out=first, overwrite=True)
+    result = here(*call, "--out", tmp_path / "c.run")
+    assert result.exit_code == 1
+    assert f"than those that the run of the settings file began from ({found['start-digest']})" in (
+        " ".join(result.stderr.split())
+    )
+    result = here("train", store, "--start-digest", "0")
+    assert result.exit_code == 2
+
+
+def test_a_run_that_was_ended_goes_on_to_the_file_of_its_start(store, tmp_path):
+    model, training = LogisticModel(), Training(batch_size=50, max_iter=1, tol=0, random_state=0)
+    first, _ = train(model, store, training, out=tmp_path / "first")
+    starts = {"of_a_run": tmp_path / "first", "of_a_value": first}
+    for name, start in starts.items():
+        place = Checkpoint(tmp_path / f"{name}.checkpoint", resume=True)
+        train(model, store, training, checkpoint=place, start=start)
+        more = replace(training, max_iter=2)
+        train(model, store, more, checkpoint=place, out=tmp_path / name)
+    found = tomllib.loads((tmp_path / "of_a_run" / "config.toml").read_text())
+    assert found["start"] == str(tmp_path / "first")
+    assert not (tmp_path / "of_a_value" / "config.toml").exists()
 
 
 def test_the_seed_of_private_updates_is_in_no_file(store):

@@ -378,7 +378,7 @@ def test_split_and_info_of_the_command_line(tmp_path):
     assert "fold1.train of " in result.stdout
     assert "by seed 3" in result.stdout
     result = here("split", tmp_path / "a.zarr", "--folds", 2, "--json", "--overwrite")
-    assert json.loads(result.stdout)["shares"]["fold1.test"]["n_rows"] == 28_512
+    assert json.loads(result.stdout)["shares"]["fold1.test"]["n_rows"] == 29_952
     result = here("append", path, path)
     assert result.exit_code == 1
     assert f"append is for whole stores; give it {tmp_path / 'a.zarr'}" in result.stderr

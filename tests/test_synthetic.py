@@ -125,7 +125,7 @@ def test_a_small_ceiling_makes_fewer_blocks_at_a_time_and_the_same_rows(tmp_path
         return blocks(self, rows, n, **more)
 
     monkeypatch.setattr(draws.SyntheticSettings, "blocks", watched)
-    for ceiling, number in (("64MiB", 4), ("30MiB", 1)):
+    for ceiling, number in (("64MiB", 4), ("26MiB", 1)):
         settings = {"rows": 5000, "features": 300, "memory_ceiling": ceiling, "overwrite": True}
         _, again, *_ = make(tmp_path / "b", **settings)
         np.testing.assert_array_equal(again, X)

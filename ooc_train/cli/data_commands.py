@@ -104,7 +104,9 @@ def rechunk(
     chunk_rows: Annotated[
         Any,
         typer.Option(
-            parser=parsed(rows_of), metavar="ROWS", help="Of a chunk (default: about 0.8 MiB)."
+            parser=parsed(rows_of),
+            metavar="ROWS",
+            help="Of a chunk (default: about 0.8 MiB, or 1/16 of few rows).",
         ),
     ] = None,
     codec: Annotated[

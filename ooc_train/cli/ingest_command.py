@@ -116,11 +116,27 @@ def ingest(
         Literal["auto", "float32", "float64"],
         option(of=_STORE, help="Of X; auto: float32, or float64 where float32 loses digits."),
     ] = "auto",
-    chunk: Annotated[
-        Any, option(of=_STORE, parse=rows_of, metavar="ROWS", help="Of a chunk (about 0.8 MiB).")
+    chunk_rows: Annotated[
+        Any,
+        option(
+            "--chunk-rows",
+            "--chunk",
+            of=_STORE,
+            parse=rows_of,
+            metavar="ROWS",
+            help="Of a chunk (about 0.8 MiB, or 1/16 of few rows).",
+        ),
     ] = None,
-    shard: Annotated[
-        Any, option(of=_STORE, parse=rows_of, metavar="ROWS", help="Of a shard (about 64 MiB).")
+    shard_rows: Annotated[
+        Any,
+        option(
+            "--shard-rows",
+            "--shard",
+            of=_STORE,
+            parse=rows_of,
+            metavar="ROWS",
+            help="Of a shard (about 64 MiB).",
+        ),
     ] = None,
     codec: Annotated[
         Literal["auto", "none", "lz4", "zstd"],
@@ -159,8 +175,8 @@ def ingest(
             "test_size": test_size,
             "shuffle": shuffle,
             "random_state": random_state,
-            "chunk_rows": chunk,
-            "shard_rows": shard,
+            "chunk_rows": chunk_rows,
+            "shard_rows": shard_rows,
             "codec": codec,
             "memory_ceiling": ceiling,
             "overwrite": overwrite,

@@ -90,6 +90,10 @@ def train(
             "its hidden layers.",
         ),
     ] = None,
+    start_digest: Annotated[
+        str | None,
+        typer.Option(metavar="HEX", help="Begin only if the run of --start has these parameters."),
+    ] = None,
     overwrite: Overwrite = False,
     verbose: Annotated[
         bool, typer.Option("--verbose", help="Print the notes of the solver too.")
@@ -104,6 +108,8 @@ def train(
     """Fit a model to a store, or go on with a run: `ooc-train train --resume RUN`."""
     if config is not None and checkpoints.resume is not None:
         raise typer.BadParameter("--resume goes on with known settings; leave --config out")
+    if start_digest is not None and start is None:
+        raise typer.BadParameter("--start-digest says which parameters the run of --start has")
     kept = checkpoints.kept()
     out, checkpoint = checkpoints.placed(out, kept)
     if kept is not None:
@@ -127,11 +133,14 @@ def train(
         from ooc_train.runs.events import Event, Started
         from ooc_train.training.checkpoints import CheckpointFolder
         from ooc_train.training.loop import train as fit
+        from ooc_train.training.run_start import require_start
 
         if out is not None and kept is None:
             require_output(out, RUN, overwrite=overwrite)
         if plot is not None:
             require_figure(plot, overwrite=overwrite)
+        if start is not None and start_digest is not None:
+            require_start(start, start_digest)
         task = _task(
             model, training, stored.open(store), stored.open_validation(validation), resources
         )

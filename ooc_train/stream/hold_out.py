@@ -14,6 +14,9 @@ from ooc_train.core.sums import Array
 from ooc_train.core.text import listed
 from ooc_train.memory.budget import Budget
 from ooc_train.memory.ceiling import Ceiling, Term
+from ooc_train.store.dataset import Store
+from ooc_train.store.jobs.rewriting_commands import rechunk_command
+from ooc_train.store.jobs.store_records import arrays_of
 from ooc_train.stream.array_source import ArraySource, beside
 from ooc_train.stream.dask_arrays import block_totals
 from ooc_train.stream.dask_source import DaskSource
@@ -63,7 +66,7 @@ def hold_out(
         if inputs.store is not None and isinstance(source, StoreSource):
             read = [source.y if classes else None, source.weight]
             require_memory_to_read(inputs.store, read, memory_ceiling)
-        parts = _split_partitions(source, fraction, seed)
+        parts = _split_partitions(inputs, fraction, seed)
     training, validation = (_inputs_of(part, inputs, seed) for part in parts)
     if classes:
         _require_all_classes(training, validation)
@@ -151,20 +154,30 @@ def _split_rows(
         return beside(rows(~held)), beside(rows(held))
 
 
-def _split_partitions(source: Source, fraction: float, seed: int) -> list[Source]:
+def _split_partitions(inputs: Inputs, fraction: float, seed: int) -> list[Source]:
     """Return the source of the training partitions, and that of randomly drawn ones."""
+    source, store = inputs.source, inputs.store
     if not isinstance(source, StoreSource | DaskSource):
         raise TypeError(f"rows of a {type(source).__name__} cannot be kept out of training")
     n = source.n_partitions
     if n == 1:
         raise ValueError(
             f"validation_fraction={fraction:g} keeps whole chunks out of training, and all "
-            f"{source.n_rows:,} rows are in one; use smaller chunks, or pass validation rows"
+            f"{source.n_rows:,} rows are in one; "
+            + ("make smaller blocks" if store is None else _rechunk(store))
+            + ", or pass validation rows"
         )
     drawn = _drawn(n, fraction)
     return [
         source.restricted(RandomShare(n, (places,), seed)) for places in ((drawn, n), (0, drawn))
     ]
+
+
+def _rechunk(store: Store) -> str:
+    """Return how a store, or that of a share, comes to have more chunks."""
+    command = rechunk_command(store.whole_path, arrays_of(store))
+    again = "" if store.share is None else " and split the result"
+    return f"make smaller chunks by {command}{again}"
 
 
 def _drawn(n: int, fraction: float) -> int:

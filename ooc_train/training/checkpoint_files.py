@@ -60,7 +60,8 @@ _SCHEMA = record(
                 "training": mapping,
                 "store": or_none(text),
                 "validation": or_none(text),
-            }
+            },
+            optional={"start": or_none(record({"path": text, "digest": text}))},
         ),
         "scalars": mapping,
         "arrays": mapping,

@@ -23,7 +23,6 @@ from ooc_train.errors import InvalidRun, OutputExists
 from ooc_train.runs.run_loading import load_fitted
 from ooc_train.solvers.base import State, from_arrays, to_arrays
 from ooc_train.solvers.training_settings import Training
-from ooc_train.stream.input_data import Inputs
 from ooc_train.stream.partial_pass import PartialPass
 from ooc_train.training.checkpoint_files import (
     checkpoint_numbers,
@@ -33,7 +32,8 @@ from ooc_train.training.checkpoint_files import (
     remove_checkpoint,
 )
 from ooc_train.training.checkpoint_writing import CheckpointWriter
-from ooc_train.training.run_identity import difference, identity_of
+from ooc_train.training.run_identity import difference, identity_of, store_path, validation_path
+from ooc_train.training.run_start import RunStart
 from ooc_train.training.task import Task
 
 
@@ -166,6 +166,7 @@ class CheckpointFolder:
         run = {} if self._found is None else self._found.values["run"]
         self.run_id: str = run.get("id", secrets.token_hex(8))
         self._seed: int | None = run.get("seed")
+        self._start = RunStart.from_json(run.get("start"))
         self._lock = -1
         self._about: dict[str, Any] | None = None
 
@@ -221,6 +222,12 @@ class CheckpointFolder:
         if training.random_state is not None:
             return training
         return replace(training, random_state=self._seed)
+
+    def started_from(self, start: RunStart | None) -> RunStart | None:
+        """Keep what a new run begins from; return it, or what the run to go on with began from."""
+        if self._found is None:
+            self._start = start
+        return self._start
 
     def replaces(self, out: str | os.PathLike[str]) -> bool:
         """Return whether a run lies at `out` that the run goes on from, and so may replace.
@@ -320,8 +327,9 @@ class CheckpointFolder:
                 "seed": task.settings.seed,
                 "every": self._checkpoint.every,
                 "training": task.training.settings(),
-                "store": _store(task.inputs),
-                "validation": _validation(task),
+                "store": store_path(task.inputs),
+                "validation": validation_path(task),
+                "start": None if self._start is None else self._start.to_json(),
             },
             "progress": snapshot.progress,
         }
@@ -359,15 +367,3 @@ def require_place(path: str | os.PathLike[str]) -> str:
             f"{place} is no folder of checkpoints, so none is written there; choose another name"
         )
     return os.path.dirname(require_output(os.path.join(place, "new"), CHECKPOINT, overwrite=False))
-
-
-def _validation(task: Task) -> str | None:
-    """Return the path of a store of validation rows; None for a share of the training rows."""
-    if task.validation is None or task.training.validation_fraction is not None:
-        return None
-    return _store(task.validation)
-
-
-def _store(inputs: Inputs) -> str | None:
-    """Return the path of the store of the rows; None for other rows."""
-    return None if inputs.store is None else inputs.store.path

@@ -26,6 +26,7 @@ from ooc_train.stream.outliers import report_outliers
 from ooc_train.training.checkpoints import Checkpoint, CheckpointFolder
 from ooc_train.training.run import TrainingRun
 from ooc_train.training.run_config import config_of
+from ooc_train.training.run_start import RunStart
 from ooc_train.training.task import Task, fitted_model
 
 
@@ -147,11 +148,17 @@ def train(
             "private updates start from zero: the privacy that the start cost is not known; leave "
             "the start out"
         )
+    origin = None
     if start is not None:
-        start, note = _begun_from(task, as_fitted(start))
+        fitted = as_fitted(start)
+        origin = RunStart.of(start, fitted)
+        start, note = _begun_from(task, fitted)
         inputs = replace(task.inputs, notes=(*task.inputs.notes, *note))
         task = replace(task, inputs=inputs)
-    snapshot = None if checkpoints is None else checkpoints.snapshot(task)
+    snapshot = None
+    if checkpoints is not None:
+        origin = checkpoints.started_from(origin)
+        snapshot = checkpoints.snapshot(task)
     started = perf_counter()
     job = Job(task.inputs.source, client=client, memory_ceiling=memory_ceiling)
     with (
@@ -168,8 +175,7 @@ def train(
         fitted = fitted_model(task, run.problem, state.params, report)
         if output is not None:
             run.emit(Saving("run", report.seconds))
-            config = config_of(task) if start is None else None
-            report = replace(report, saved_in=fitted.save_as(output, config))
+            report = replace(report, saved_in=fitted.save_as(output, config_of(task, origin)))
             run.note(f"saved in {report.saved_in}")
         run.emit(Ended(report.converged, report.seconds, report.memory))
         interrupts.conclude(report)

@@ -16,6 +16,7 @@ from ooc_train.models.model_registry import MODELS
 from ooc_train.runs.fitted import CONFIG_FILE
 from ooc_train.solvers.early_stopping import EarlyStopping
 from ooc_train.store.dataset import Store
+from ooc_train.training.run_start import RunStart
 from ooc_train.training.task import Task
 
 _ARRAYS = {"X": "x", "y": "y", "sample_weight": "weight"}
@@ -26,20 +27,22 @@ class _InexpressibleError(Exception):
     """Raised if the command line has no option for a setting or for data."""
 
 
-def config_of(task: Task) -> str | None:
+def config_of(task: Task, start: RunStart | None = None) -> str | None:
     """Return the settings file of a run as TOML, or None.
 
     Parameters
     ----------
     task : Task
-        What is learned from what. It begins from its own parameters, not from those of a model.
+        What is learned from what.
+    start : RunStart or None
+        Whose parameters the run began from; None if it began from its own.
 
     Returns
     -------
     str or None
         None if no call of the command line would be the same run: for data that are no store,
-        models and settings of Python, and arrays or validation rows whose URL holds a password.
-        None of private updates too, whose noise follows from the seed.
+        models, settings and starts of Python, and arrays or validation rows whose URL holds a
+        password. None of private updates too, whose noise follows from the seed.
     """
     model, training, validation = task.model, task.training, task.validation
     held_out = task.inputs.share_seed is not None
@@ -47,10 +50,14 @@ def config_of(task: Task) -> str | None:
         return None
     if training.is_private:
         return None
+    if start is not None and not (start.path and start.path.isprintable()):
+        return None
     try:
         found = dict(_data(task.inputs.store))
         if validation is not None and not held_out:
             found["validation"] = _validation(validation.store, task.inputs.store)
+        if start is not None:
+            found |= {"start": start.path, "start-digest": start.digest}
         found |= {"model": model.name, **_options(model), **_options(training)}
         if isinstance(training.early_stopping, EarlyStopping):
             found |= _options(training.early_stopping)

@@ -140,3 +140,15 @@ def difference(then: Mapping[str, Any], now: Mapping[str, Any]) -> tuple[str, An
                     return f"{key} of the {name}", before.get(key), after.get(key)
         return f"the {name}", before, after
     return None
+
+
+def validation_path(task: Task) -> str | None:
+    """Return the path of a store of validation rows; None for a share of the training rows."""
+    if task.validation is None or task.training.validation_fraction is not None:
+        return None
+    return store_path(task.validation)
+
+
+def store_path(inputs: Inputs) -> str | None:
+    """Return the path of the store of the rows; None for other rows."""
+    return None if inputs.store is None else inputs.store.path

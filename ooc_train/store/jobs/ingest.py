@@ -292,7 +292,8 @@ class _Job:
             self._read(schema, shuffles, bytes_of["categories"], rows)
             lost = tuple(losses(schema))
             recipe = schema.recipe(shuffles["training"].blocks, bytes_of["medians"])
-            options = options.with_chunk_rows(recipe.n_features, recipe.dtype)
+            n_rows = shuffles["training"].n_rows
+            options = options.with_chunk_rows(recipe.n_features, recipe.dtype, n_rows)
             known = CATEGORY_COPIES * schema.nbytes
             why = "their values, and names and statistics of columns, also as JSON"
             writing = ingest_writing_term(options.chunk_rows or 1, row_bytes(recipe), len(outputs))

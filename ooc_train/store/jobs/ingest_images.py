@@ -207,7 +207,9 @@ class _Job:
     @property
     def chunk_rows(self) -> int:
         """Rows of a chunk."""
-        return self.options.chunk_rows or default_chunk_rows(self._columns, self.images.dtype)
+        n_rows = round((1 - self.test_size) * self.images.n_rows)
+        default = default_chunk_rows(self._columns, self.images.dtype, n_rows)
+        return self.options.chunk_rows or default
 
     @property
     def _columns(self) -> int:

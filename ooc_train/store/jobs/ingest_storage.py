@@ -53,9 +53,11 @@ class StorageOptions:
         if self.chunk_rows is not None and self.chunk_rows < 1:
             raise ValueError(f"chunk_rows={self.chunk_rows} should be at least 1")
 
-    def with_chunk_rows(self, n_features: int, dtype: np.dtype[Any] | str) -> "StorageOptions":
-        """Return options with the default rows of a chunk, if none were set."""
-        rows = self.chunk_rows or default_chunk_rows(n_features, dtype)
+    def with_chunk_rows(
+        self, n_features: int, dtype: np.dtype[Any] | str, n_rows: int
+    ) -> "StorageOptions":
+        """Return options with the default rows of a chunk of `n_rows` rows, if none were set."""
+        rows = self.chunk_rows or default_chunk_rows(n_features, dtype, n_rows)
         return replace(self, chunk_rows=rows)
 
     def with_codec(self, X: NDArray[Any]) -> tuple["StorageOptions", float]:

@@ -67,7 +67,8 @@ def rechunk_store(
     out : str or os.PathLike
         Path of the new store, different from the source.
     chunk_rows : int, optional
-        Rows of a chunk, by default about 0.8 MiB of X.
+        Rows of a chunk, by default about 0.8 MiB of X. Few rows are cut into smaller chunks, at
+        least 16 of them, or of 32 rows.
     codec : {"none", "lz4", "zstd"}, optional
         Codec of the chunks. By default that of a store of our format; else lz4 if it shrinks the
         first rows by a factor of 1.3, and none otherwise.
@@ -117,7 +118,7 @@ def rechunk_store(
     source.require_whole("rechunk")
     require_elsewhere(source, out)
     written = _number_type(source.dtype if dtype is None else dtype)
-    rows = default_chunk_rows(source.n_features, written)
+    rows = default_chunk_rows(source.n_features, written, source.n_rows)
     if chunk_rows is not None:
         rows = operator.index(chunk_rows)
     if rows < 1:

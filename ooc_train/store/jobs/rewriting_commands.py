@@ -26,7 +26,7 @@ def rechunk_command(path: str, layouts: Mapping[str, ArrayLayout]) -> str:
         y = replace(y, dtype="<u2", coding=Coding(y.dtype, (), ()))
     source = Store(path, X, y, layouts.get("sample_weight"), layouts.get("row_id"), X.n_rows)
     record = record_dtype(source)
-    chunk_rows = default_chunk_rows(source.n_features, source.dtype)
+    chunk_rows = default_chunk_rows(source.n_features, source.dtype, source.n_rows)
     terms = (
         Term("baseline", _COMMAND_BYTES, ""),
         Term("headroom", HEADROOM_BYTES, ""),

@@ -105,7 +105,8 @@ def shuffle_store(
     require_elsewhere(source, out)
     kept = kept_codec(source)
     ours = kept is not None
-    chunk_rows = source.chunk_rows if ours else default_chunk_rows(source.n_features, source.dtype)
+    default = default_chunk_rows(source.n_features, source.dtype, source.n_rows)
+    chunk_rows = source.chunk_rows if ours else default
     codec = kept or "none"
     source = with_classes_within(
         source,

@@ -80,7 +80,7 @@ def make_data(
     random_state : int
         Seed, at least 0.
     chunk_rows : int, optional
-        Rows of a chunk (by default about 0.8 MiB). The data don't depend on it.
+        Rows of a chunk, by default as in `rechunk_store`. The data don't depend on it.
     codec : {"none", "lz4", "zstd"}
         Codec of the chunks; random numbers hardly shrink.
     memory_ceiling : str, int or Ceiling, optional
@@ -148,9 +148,11 @@ def make_synthetic_store(
         raise ValueError(f"rows={rows!r} should be at least 1")
     if chunk_rows is not None and chunk_rows < 1:
         raise ValueError(f"chunk_rows={chunk_rows!r} should be at least 1")
+    default = default_chunk_rows(settings.features, settings.dtype, n_rows)
     with Budget(memory_ceiling) as budget:
         terms = budget.settle(
-            partial(_terms, settings, chunk_rows, codec), "use smaller chunks" if chunk_rows else ""
+            partial(_terms, settings, chunk_rows or default, codec),
+            "use smaller chunks" if chunk_rows else "",
         )
         threads = next(n for n in range(THREADS, 0, -1) if settings.blocks_term(n) in terms)
         writer = StoreWriter(
@@ -159,7 +161,7 @@ def make_synthetic_store(
             dtype=settings.dtype,
             outputs=settings.outputs if settings.outputs > 1 else None,
             classes=range(settings.classes) if settings.task == "classification" else None,
-            chunk_rows=chunk_rows,
+            chunk_rows=chunk_rows or default,
             codec=codec,
             sample_weight=sample_weight,
             shuffled=settings.random_state,
@@ -176,15 +178,14 @@ def make_synthetic_store(
 
 
 def _terms(
-    settings: SyntheticSettings, chunk_rows: int | None, codec: CodecName, available: int
+    settings: SyntheticSettings, chunk_rows: int, codec: CodecName, available: int
 ) -> list[Term]:
     """List the memory terms of the job, with as many threads as the available bytes allow."""
     width = settings.features * np.dtype(settings.dtype).itemsize
-    rows = chunk_rows or default_chunk_rows(settings.features, settings.dtype)
     writing = writing_term(
         width + 8 * (settings.predictors + 1),
         settings.features,
-        rows,
+        chunk_rows,
         compressed=codec != "none",
         counted=True,
     )

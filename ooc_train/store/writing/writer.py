@@ -56,6 +56,10 @@ class StoreWriter(CheckedRows):
     chunk_rows, shard_rows : int, optional
         Rows of a chunk (by default about 0.8 MiB of X) and of a shard (a multiple, about 64 MiB),
         for every array.
+    expected_rows : int, optional
+        About how many rows will be written. If they are few, the default chunk is smaller, so that
+        there are at least 16 chunks, or chunks of 32 rows. `validation_fraction` and `split_store`
+        draw whole chunks.
     codec : {"none", "lz4", "zstd"}
         Codec of the chunks; lz4 is blosc with shuffled bytes.
     sample_weight, row_id : bool
@@ -119,6 +123,7 @@ class StoreWriter(CheckedRows):
         overwrite: bool = False,
         pair: StorePair | None = None,
         row_shape: Sequence[int] | None = None,
+        expected_rows: int | None = None,
     ) -> None:
         if (n_features is None) == (row_shape is None):
             raise ValueError("pass n_features, or row_shape for rows of several axes")
@@ -150,7 +155,7 @@ class StoreWriter(CheckedRows):
         self._y_dtype = y_dtype
         self._classes = None if classes is None else [_scalar(value) for value in classes]
         super().__init__(
-            chunk_rows or default_chunk_rows(n_features, self._dtype),
+            chunk_rows or default_chunk_rows(n_features, self._dtype, expected_rows),
             statistics or StatisticsSum(n_features, weighted=sample_weight),
             None if classes is None else np.zeros(len(classes), np.int64),
         )
