@@ -4,8 +4,13 @@ Public names are those of the stub beside this file, ``__init__.pyi``. Each is i
 first asked for: a worker or the command line pays for what it uses.
 """
 
+import sys
+
 import lazy_loader
 
 __version__ = "0.1.0"
+
+if sys.platform == "win32":
+    raise ImportError("ooc_train needs Linux, or macOS with fewer guarantees; on Windows use WSL")
 
 __getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

@@ -115,12 +115,16 @@ def require_output(path: str | os.PathLike[str], kind: Kind, *, overwrite: bool)
 
 def _try_to_write(folder: str) -> None:
     """Make an unnamed file, or a folder, in `folder`, since permissions alone don't decide."""
-    try:
-        os.close(os.open(folder, os.O_TMPFILE | os.O_WRONLY | os.O_CLOEXEC, 0o600))
-    except OSError as error:
-        if error.errno not in UNSUPPORTED | {errno.EISDIR}:
-            raise
-        os.rmdir(tempfile.mkdtemp(prefix=".", dir=folder))
+    unnamed = getattr(os, "O_TMPFILE", None)  # Linux has it
+    if unnamed is not None:
+        try:
+            os.close(os.open(folder, unnamed | os.O_WRONLY | os.O_CLOEXEC, 0o600))
+        except OSError as error:
+            if error.errno not in UNSUPPORTED | {errno.EISDIR}:
+                raise
+        else:
+            return
+    os.rmdir(tempfile.mkdtemp(prefix=".", dir=folder))
 
 
 @contextmanager

@@ -15,6 +15,7 @@ from typing import Any
 __all__ = ["named_semaphores", "remove_dead_semaphores"]
 
 _FOLDER = "/dev/shm"  # noqa: S108 (where Linux has them)
+_PID_NAMESPACE = "/proc/self/ns/pid"
 _NAME = re.compile(r"sem\.ooc_train-(\d+)-(\d+)-(\d+)-")
 
 _depth = 0
@@ -24,7 +25,7 @@ _before: Any = None
 
 def _namespace() -> int:
     """Return the number of this process's pid namespace: containers may share semaphores."""
-    return os.stat("/proc/self/ns/pid").st_ino
+    return os.stat(_PID_NAMESPACE).st_ino
 
 
 def _started(pid: int) -> int | None:
@@ -42,7 +43,11 @@ def named_semaphores() -> Iterator[None]:
     """Put this process into the names of new semaphores, for `remove_dead_semaphores`.
 
     Semaphores of other threads get such names too, which is harmless while this process lives.
+    Systems without `/proc` have no list of semaphores, and keep Python's names.
     """
+    if not os.path.exists(_PID_NAMESPACE):
+        yield
+        return
     # Imported here, since most commands do without. joblib replaces the same function.
     from multiprocessing.synchronize import SemLock
 

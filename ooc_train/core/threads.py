@@ -4,6 +4,7 @@ The last bits of a Cholesky factor or a product depend on the number of threads.
 start one BLAS thread per core are also slower than workers of one thread.
 """
 
+import os
 import threading
 from collections import Counter
 from collections.abc import Iterator
@@ -51,6 +52,12 @@ def _take_control() -> None:
     for library in _controller().lib_controllers:
         if hasattr(library, "clear_controlling_thread"):
             library.clear_controlling_thread(force=True)
+
+
+def usable_cores() -> int:
+    """Return the number of cores that this process may use; macOS tells those of the machine."""
+    found = getattr(os, "sched_getaffinity", None)
+    return len(found(0)) if found is not None else os.cpu_count() or 1
 
 
 def load_blas() -> None:

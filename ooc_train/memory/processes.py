@@ -2,7 +2,8 @@
 
 On Linux a process counts with its private pages, and with its proportional share of the pages that
 it shares. So ten workers that map the same library pay for the library once between them. On other
-systems only `ru_maxrss` of this process is known.
+systems psutil tells the resident pages of each process, shared ones included, and `ru_maxrss` the
+peak of the whole life of this process.
 """
 
 import os
@@ -18,6 +19,11 @@ from ooc_train.memory.system import parse_kilobytes, read_text
 _SHARE_SECONDS = 1.0
 """Age up to which a share is used again. The kernel walks through all pages of the process to find
 it, some 20 ms a GB, and a small fit measures five times."""
+
+_RESIDENT = (
+    "this system tells only the resident memory of processes, shared pages included, and peaks of "
+    "their whole life: a run may have held less than was measured"
+)
 
 _last_share: tuple[int, int, float, int] = (0, 0, 0.0, 0)
 """Process, shareable bytes, time and share of the last walk through the pages of this process."""
@@ -77,7 +83,7 @@ def measure(pid: int | Literal["self"] = "self") -> ProcessMemory:
     """
     number = os.getpid() if pid == "self" else pid
     if not sys.platform.startswith("linux"):
-        return _measure_lifetime(number)
+        return _measure_resident(number)
     status = parse_kilobytes(_read_of(number, "status"))
     if "VmHWM" not in status:
         raise ProcessLookupError(f"process {number} has ended, or has no memory of its own")
@@ -123,6 +129,8 @@ def held_by(pid: int, share: int) -> int:
     ProcessLookupError
         If the process does not exist, or has ended.
     """
+    if not sys.platform.startswith("linux"):
+        return _resident(pid)
     status = parse_kilobytes(_read_of(pid, "status"))
     if "VmRSS" not in status:
         raise ProcessLookupError(f"process {pid} has ended, or has no memory of its own")
@@ -188,14 +196,23 @@ def _role(pid: int) -> str:
     return _read_of(pid, "comm").strip()
 
 
-def _measure_lifetime(pid: int) -> ProcessMemory:
-    """Measure this process by `ru_maxrss`, the only figure on systems other than Linux."""
-    if pid != os.getpid():
-        raise ProcessLookupError(f"process {pid}: only this process can be measured here")
-    unit = 1 if sys.platform == "darwin" else 1024
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
-    note = "ru_maxrss, the peak of the whole life of the process; what it holds now is not known"
-    return ProcessMemory(pid, os.path.basename(sys.executable), peak, peak, note=note)
+def _measure_resident(pid: int) -> ProcessMemory:
+    """Measure a process by its resident pages, on systems other than Linux."""
+    held = peak = _resident(pid)
+    if pid == os.getpid():
+        unit = 1 if sys.platform == "darwin" else 1024
+        peak = max(held, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit)
+    return ProcessMemory(pid, os.path.basename(sys.executable), peak, held, note=_RESIDENT)
+
+
+def _resident(pid: int) -> int:
+    """Return the bytes of the resident pages of a process, as psutil tells them."""
+    import psutil
+
+    try:
+        return int(psutil.Process(pid).memory_info().rss)
+    except (psutil.NoSuchProcess, psutil.AccessDenied):
+        raise ProcessLookupError(f"process {pid} has ended, or is another user's") from None
 
 
 def _read_of(pid: int, name: str) -> str:

@@ -116,9 +116,13 @@ def _require_threads(n_workers: int) -> None:
 
 
 def _threads_of(user: int) -> int:
-    """Return the number of threads of a user, in all visible processes."""
+    """Return the number of threads of a user, in all visible processes; 0 without `/proc`."""
     found = 0
-    for entry in filter(str.isdigit, os.listdir("/proc")):
+    try:
+        entries = os.listdir("/proc")
+    except OSError:
+        return 0
+    for entry in filter(str.isdigit, entries):
         with suppress(OSError):
             if os.stat(f"/proc/{entry}").st_uid == user:
                 found += len(os.listdir(f"/proc/{entry}/task"))

@@ -180,7 +180,13 @@ class DirectRoute:
             self.decoding += perf_counter() - started
 
     def prefetch(self, start: int, stop: int) -> None:
-        """Ask the operating system to load rows; errors are left to the later read."""
+        """Ask the operating system to load rows; errors are left to the later read.
+
+        macOS has no such call.
+        """
+        advise = getattr(os, "posix_fadvise", None)
+        if advise is None:
+            return
         size, width = self._layout.chunk_rows, self._layout.row_bytes
         for index in range(start // size, -(-stop // size)):
             try:
@@ -190,7 +196,7 @@ class DirectRoute:
             if self._layout.in_parts:
                 first = max(start - index * size, 0) * width
                 offset, length = offset + first, min(length, (stop - index * size) * width) - first
-            os.posix_fadvise(shard.fd, offset, length, os.POSIX_FADV_WILLNEED)
+            advise(shard.fd, offset, length, os.POSIX_FADV_WILLNEED)
 
     def close(self) -> None:
         """Close every file."""

@@ -7,6 +7,7 @@ from typing import Any
 
 from ooc_train.core.settings import LARGEST_SEED, Count, Flag
 from ooc_train.core.settings import Rows as RowCount
+from ooc_train.core.threads import usable_cores
 from ooc_train.kernels.api import SHUFFLE
 from ooc_train.kernels.calling import load
 from ooc_train.memory.budget import Budget
@@ -96,9 +97,7 @@ def batches(
         Flag().check(name, flag)
     mixed = Count(("auto",)).check("shuffle_chunks", shuffle_chunks)
     seed = Count((None,), least=0, most=LARGEST_SEED).check("random_state", random_state)
-    threads = Count((None,)).check("threads", threads) or min(
-        _THREADS, len(os.sched_getaffinity(0))
-    )
+    threads = Count((None,)).check("threads", threads) or min(_THREADS, usable_cores())
     ceiling = Ceiling.of(memory_ceiling)
     if not is_stored(data):
         raise ValueError(
