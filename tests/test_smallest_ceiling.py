@@ -164,7 +164,8 @@ def test_making_data(
     features: int, classes: int, codec: CodecName, chunk_rows: int | None, baseline: int, later: int
 ) -> None:
     recipe = SyntheticSettings(features, "classification", 1, classes, 1.0, 0.1, "float32", 0)
-    will_do(partial(made._terms, recipe, chunk_rows, codec), baseline, later)
+    rows = chunk_rows or default_chunk_rows(features, "float32")
+    will_do(partial(made._terms, recipe, rows, codec), baseline, later)
 
 
 @pytest.fixture(scope="module")
