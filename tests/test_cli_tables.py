@@ -52,6 +52,30 @@ def test_ingest_tells_what_it_made(folder):
     assert "1,000 rows x 5 columns of float32 (19.5 KiB before compression)" in again.stderr
 
 
+def test_formats_of_cells_and_a_column_that_counts_are_told(tmp_path):
+    rows = [f"{i + 1};{i % 7},5 €;{i % 28 + 1}.02.2024;{i * i % 3 % 2}" for i in range(40)]
+    (tmp_path / "a.csv").write_text("\n".join(["Nr;Preis;Tag;y", *rows]), encoding="utf-8")
+    given = ["--decimal", ",", "--symbols", "€", "--date-format", "%d.%m.%Y", "--delimiter", ";"]
+    call = ("ingest", tmp_path / "a.csv", tmp_path / "a.zarr", "--target", "y", *given)
+    made = here(*call)
+    assert made.exit_code == 0, made.stderr
+    assert "'Nr' counts the rows" in made.stderr + made.stdout
+    assert "--id Nr keeps it" in made.stderr + made.stdout
+    told = here("info", tmp_path / "a.zarr")
+    assert "cells are read by --decimal , --symbols '€' --date-format %d.%m.%Y\n" in told.stdout
+    found = json.loads(here("info", tmp_path / "a.zarr", "--json").stdout)["cell_formats"]
+    assert found == {"decimal": ",", "symbols": ["€"], "date_format": "%d.%m.%Y"}
+    again = here(*call, "--id", "Nr", "--overwrite")
+    assert "counts the rows" not in again.stderr + again.stdout
+
+
+def test_a_refused_summary_speaks_of_options(folder):
+    refused = here("summary", folder / "buys.run", folder / "people.zarr")
+    assert refused.exit_code == 1
+    said = " ".join(refused.stderr.split())
+    assert "fit it without: --C inf, --alpha 0, or --model linear (LinearRegression)" in said
+
+
 def test_a_small_table_has_chunks_enough_for_validation_and_folds(folder, tmp_path):
     pyarrow.csv.write_csv(people(300), tmp_path / "few.csv")
     store = tmp_path / "few.zarr"

@@ -273,3 +273,7 @@ def test_default_sizes(n_features, dtype):
     assert shard_rows == rows or 56 < shard_rows * size / rows / 2**20 < 72
     assert default_shard_rows(n_features, dtype, chunk_rows=7) % 7 == 0
     assert default_shard_rows(1, dtype, chunk_rows=7) == 7 * 4096
+    assert default_shard_rows(1, dtype, chunk_rows=7, n_rows=100) == 7 * 256
+    assert default_shard_rows(1, dtype, chunk_rows=7, n_rows=7 * 3_000) == 7 * 3_000
+    assert default_shard_rows(1, dtype, chunk_rows=7, n_rows=10**9) == 7 * 4096
+    assert default_shard_rows(n_features, dtype, n_rows=10**9) == shard_rows

@@ -4,6 +4,7 @@ import subprocess
 import sys
 import textwrap
 
+import psutil
 import pytest
 
 from ooc_train.errors import CeilingExceeded
@@ -13,12 +14,18 @@ from ooc_train.memory.budget import Budget
 from ooc_train.memory.ceiling import Ceiling, Projection, Term
 from ooc_train.memory.processes import (
     ProcessMemory,
+    held_by,
     measure,
     measure_tree,
     process_tree,
     reset_peak,
 )
-from ooc_train.memory.system import available_memory, machine_memory, out_of_memory_kills
+from ooc_train.memory.system import (
+    available_memory,
+    in_container,
+    machine_memory,
+    out_of_memory_kills,
+)
 from tests.groups import Groups
 
 pytestmark = pytest.mark.alone
@@ -308,8 +315,11 @@ def test_the_meter_says_so_where_there_is_no_proc(monkeypatch):
     monkeypatch.setattr(sys, "platform", "freebsd")
     assert "whole life" in measure().note
     assert measure().peak > MIB
-    with pytest.raises(ProcessLookupError, match="only this process"):
-        measure(1)
+    other = measure(os.getppid())
+    assert MIB / 4 < other.current == other.peak
+    assert other.current == held_by(os.getppid(), share=0)
+    with pytest.raises(ProcessLookupError, match="has ended"):
+        measure(2**22 + 1)  # above the highest number that Linux gives
 
 
 def test_resetting_the_peak_says_whether_it_worked(monkeypatch):
@@ -320,9 +330,11 @@ def test_resetting_the_peak_says_whether_it_worked(monkeypatch):
     assert reset_peak() is False
 
 
-def test_memory_without_proc_is_what_is_installed(tmp_path):
-    installed = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
-    assert machine_memory(str(tmp_path)) == available_memory(str(tmp_path)) == installed
+def test_memory_without_proc_is_what_psutil_tells(tmp_path):
+    found = psutil.virtual_memory()
+    assert machine_memory(str(tmp_path)) == found.total
+    assert abs(available_memory(str(tmp_path)) - found.available) < found.total / 4
+    assert not in_container(str(tmp_path))
 
 
 @pytest.fixture

@@ -17,6 +17,7 @@ from ooc_train.core.units import parse_bytes
 from ooc_train.errors import CeilingExceeded
 from ooc_train.memory.ceiling import START_BYTES, Ceiling
 from ooc_train.models.classification_models import LogisticModel
+from ooc_train.models.column_moments import ColumnSums
 from ooc_train.models.model import Model
 from ooc_train.models.regression_models import LassoModel, LeastSquares, RidgeModel
 from ooc_train.solvers.base import advance, start
@@ -404,8 +405,20 @@ def test_a_matrix_that_no_machine_holds_is_refused_with_its_size(tmp_path):
 
 
 def test_parameters_that_are_too_many_are_reported(large):
-    with pytest.raises(CeilingExceeded, match="fewer columns, or by a solver that holds less"):
+    way_out = "learn from fewer columns"
+    with pytest.raises(CeilingExceeded, match=f", or {way_out}\n"):
+        plan_of(large, 500, parameters=400 * MIB, slots=30, way_out=way_out).validate()
+    with pytest.raises(CeilingExceeded) as refused:
         plan_of(large, 500, parameters=400 * MIB, slots=30).validate()
+    assert "columns" not in str(refused.value).splitlines()[0]
+
+
+def test_only_a_fit_is_told_to_take_another_solver():
+    inputs = read_inputs(np.ones((8, 2)), np.arange(8) % 2, classifier=True)
+    assert "lbfgs or sgd" in Task.of(LogisticModel(), inputs).requirements().way_out
+    sums = [ColumnSums(np.zeros(2))]
+    assert Requirements.of(inputs.source, sums).way_out == ""
+    assert Requirements.of(inputs.source, sums, way_out="fewer").way_out == "fewer"
 
 
 def test_planning_reads_nothing(large):

@@ -49,10 +49,7 @@ def command(function: Callable[..., None]) -> Callable[..., None]:
         ]
 
     options = option_names(
-        (parameter.name, info)
-        for parameter in parameters
-        for info in getattr(parameter.annotation, "__metadata__", ())
-        if isinstance(info, OptionInfo)
+        (parameter.name, info) for parameter in parameters for info in _infos(parameter.annotation)
     )
 
     @functools.wraps(function)
@@ -73,7 +70,8 @@ def command(function: Callable[..., None]) -> Callable[..., None]:
             if output.traceback or isinstance(error, BrokenPipeError):
                 raise
             known = isinstance(error, OocTrainError | OSError | ValueError | MemoryError)
-            message = with_option_names(_error_text(error), options) if known else internal(error)
+            named = options if "run" not in arguments else {**_of_training(), **options}
+            message = with_option_names(_error_text(error), named) if known else internal(error)
             message = _on_one_line(message, arguments)
             with suppress(OSError):  # a terminal that was closed, or a pipe
                 if output.as_json:
@@ -155,6 +153,21 @@ def end_by_fault(error: Exception) -> None:
 def _say_error(message: str) -> None:
     typer.secho("error: ", fg="red", bold=True, nl=False, err=True)
     typer.echo(printable(message), err=True)
+
+
+def _of_training() -> Mapping[str, str]:
+    """Return the options of `train`: messages about a run may advise another fit."""
+    from ooc_train.cli.model_options import ModelOptions
+
+    hints = get_type_hints(ModelOptions, include_extras=True)
+    found = ((name, info) for name, hint in hints.items() for info in _infos(hint))
+    # A flag that is on by default has an option that turns it off alone.
+    return option_names((name, info) for name, info in found if "/" not in f"{info.default}")
+
+
+def _infos(hint: Any) -> list[OptionInfo]:
+    """Return what an annotation says of an option, if it is one."""
+    return [info for info in getattr(hint, "__metadata__", ()) if isinstance(info, OptionInfo)]
 
 
 def _options(group: Any) -> list[Field[Any]]:

@@ -1,15 +1,17 @@
 """Descriptions of stores and runs for `info`, as JSON and as text."""
 
 import os
-from collections.abc import Sequence
+import shlex
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from ooc_train.cli.printing import aligned, count, one_line
 from ooc_train.core.output_kinds import RUN
-from ooc_train.core.schema import flag, list_of, or_none, record, texts
+from ooc_train.core.schema import flag, list_of, mapping, or_none, record, texts
 from ooc_train.core.schema import text as is_text
-from ooc_train.core.text import few, losses, pixel_name
+from ooc_train.core.text import few, losses, pixel_name, printable
 from ooc_train.core.units import approximate_bytes, approximate_duration
+from ooc_train.tables.names import as_option
 
 if TYPE_CHECKING:
     from ooc_train.runs.fitted import Fitted
@@ -28,7 +30,8 @@ _RECIPE = record(
                 optional={"values": texts(), "missing": flag, "other": flag},
             )
         ),
-    }
+    },
+    optional={"formats": mapping},
 )
 """The parts of a recipe that `info` shows; the whole is checked when it is applied."""
 
@@ -81,6 +84,7 @@ def describe_store(store: "Store", columns: int) -> dict[str, Any]:
         "store_id": store.store_id or None,
         "notes": list(store.notes),
         "raw_columns": _raw_columns(store),
+        "cell_formats": (store.recipe or {}).get("formats"),
         "columns": None,
     }
     statistics, names, row_shape = store.statistics, store.feature_names, store.row_shape
@@ -150,6 +154,8 @@ def store_text(store: "Store", columns: int) -> str:
         text += ["", *aligned([["raw column", "is a", "type", "features"], *table], left=(0, 1, 2))]
         if (more := len(raw) - len(table)) > 0:
             text.append(f"... and {more:,} more (--columns {len(raw)})")
+    if formats := found["cell_formats"]:
+        text.append(printable(f"cells are read by {_format_options(formats)}"))
     if found["columns"]:
         table = [
             [one_line(column["name"] or f"column {i}")]
@@ -228,6 +234,21 @@ def _raw_columns(store: "Store") -> list[dict[str, Any]] | None:
     except ValueError as error:
         raise ValueError(f"{store.path}: its recipe is damaged ({error}); ingest again") from None
     return [dict(zip(("name", "role", "type", "features"), row, strict=True)) for row in found]
+
+
+def _format_options(formats: Mapping[str, Any]) -> str:
+    """Return the formats of cells that a recipe holds, as options of `ingest`."""
+    found = []
+    for name, value in formats.items():
+        each = [value]
+        if isinstance(value, Mapping):
+            each = [f"{column}={form}" if column else form for column, form in value.items()]
+        elif isinstance(value, list):
+            each = [as_option(value)]
+        option = "--" + name.replace("_", "-")
+        quoted = (text if isinstance(value, list) else shlex.quote(text) for text in each)
+        found += [f"{option} {text}" for text in quoted]
+    return " ".join(found)
 
 
 def _features(count_: int, row_shape: tuple[int, ...] | None) -> str:

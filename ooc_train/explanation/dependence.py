@@ -124,6 +124,7 @@ def partial_dependence(
         Requirements.of(source, [largest], parameters=whole.nbytes),
         result=int(sample.kept.max()) * row_bytes,
         results=2 * size * row_bytes,
+        way_out="explain fewer columns at a time",
         loads=loads_of(whole.predictor),
     )
     with Job(source, client=client, memory_ceiling=memory_ceiling) as job:

@@ -105,6 +105,7 @@ def permutation_importance(
         shared=requirements.shared + pool_bytes,
         result=int(sample.kept.max()) * row_bytes,
         results=pool_bytes,
+        way_out="explain fewer columns at a time",
     )
     with Job(source, client=client, memory_ceiling=memory_ceiling) as job:
         plan = job.plan(requirements)

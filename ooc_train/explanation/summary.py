@@ -159,6 +159,11 @@ def summary(
         [largest, ColumnSums(np.zeros(source.n_features))],
         parameters=fitted.nbytes,
         algebra=algebra_bytes(largest),
+        way_out=(
+            "cluster by a column of fewer values"
+            if groups is not None
+            else "summarise a model of fewer columns"
+        ),
     )
     with Job(source, client=client, memory_ceiling=memory_ceiling) as job:
         plan = job.plan(requirements)
@@ -194,7 +199,7 @@ def _require_likelihood(fitted: Fitted) -> None:
         what = "the constraint positive=True" if penalty.positive else "a penalty"
         raise ValueError(
             f"the model was fitted with {what}, which biases coefficients by more than a standard "
-            "error can tell; fit it without: C=inf, alpha=0, or LinearRegression"
+            "error can tell; fit it without: C=inf, alpha=0, or model='linear' (LinearRegression)"
         )
     if model.class_weight is not None:
         raise ValueError(

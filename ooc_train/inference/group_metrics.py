@@ -3,7 +3,7 @@
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 
@@ -32,6 +32,8 @@ class GroupedSums:
     groups : RowGroups
         The group of each row.
     """
+
+    way_out: ClassVar[str] = "take groups of fewer values"
 
     metrics: MetricSums
     groups: RowGroups

@@ -45,6 +45,8 @@ class Plan:
         `Projection.smallest_ceiling`.
     validation : PassConfig, or None
         How passes over validation rows are cut, which alternate with the others.
+    way_out : str
+        How sums and parameters could take less memory, or "".
     """
 
     ceiling: Ceiling
@@ -58,6 +60,7 @@ class Plan:
     overrun: tuple[int, int, int] | None = None
     smallest_ceiling: int = 0
     validation: PassConfig | None = None
+    way_out: str = ""
 
     @property
     def fits(self) -> bool:
@@ -207,5 +210,5 @@ class Plan:
         if largest.name in ("buffers", "decoding"):
             return [self.advice] if self.advice else []
         if largest.name in ("parameters", "shared", "sums"):
-            return ["learn from fewer columns, or by a solver that holds less: lbfgs or sgd"]
+            return [self.way_out] if self.way_out else []
         return []

@@ -176,6 +176,7 @@ def _plan(
         source.partition_rows,
         source.partition_rows * source.row_bytes,
         overrun,
+        way_out=requirements.way_out,
     )
 
 

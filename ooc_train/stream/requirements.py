@@ -64,6 +64,8 @@ class Requirements:
         Compiled kernels that every process loads before it is measured.
     loads : tuple of callable
         Functions that load further libraries, which every process calls before.
+    way_out : str
+        How sums and parameters could take less memory, as advice; "" if they could not.
     """
 
     partition: int
@@ -84,6 +86,7 @@ class Requirements:
     sample: int = 0
     needs: tuple[KernelSpec, ...] = ()
     loads: tuple[Callable[[], None], ...] = ()
+    way_out: str = ""
 
     @classmethod
     def of(
@@ -95,6 +98,7 @@ class Requirements:
         sets: int = 1,
         columns: int = 0,
         algebra: int = 0,
+        way_out: str = "",
     ) -> Self:
         """Return the requirements of reduce passes over a source.
 
@@ -104,6 +108,8 @@ class Requirements:
             The largest reduction of each kind.
         parameters, sets : int
             Bytes of a set of parameters, and number of sets that the driver holds.
+        way_out : str
+            The attribute; "" is that of the first reduction that has one.
         """
         rows = source.partition_rows
         return cls(
@@ -118,6 +124,7 @@ class Requirements:
             algebra=algebra,
             needs=_needs(*reductions),
             loads=loads_of(*reductions),
+            way_out=way_out or next((r.way_out for r in reductions if hasattr(r, "way_out")), ""),
         )
 
     def with_updates(

@@ -16,7 +16,32 @@ from ooc_train.tables.arrow import to_numpy
 from ooc_train.tables.batches import Tables
 from ooc_train.tables.names import as_option
 
+_FEWEST_ROWS = 20
+"""Fewer rows may count by chance, such as 1, 2."""
+
 _UNNAMED = re.compile(r"(Unnamed: 0(\.\d+)*|)$")
+
+
+def counting_columns(tables: Tables, names: Collection[str]) -> list[str]:
+    """Return the columns, of those named, whose whole numbers count the first rows from 0 or 1."""
+    schema = tables.schema
+    whole = {name: pa.int64() for name in names if pa.types.is_integer(schema.field(name).type)}
+    if not whole:
+        return []
+    with closing(tables.pieces(whole)) as pieces:
+        batch = next(pieces).batch
+    return [
+        name
+        for name in whole
+        if batch.num_rows >= _FEWEST_ROWS and _counts(batch.column(name), first=(0, 1))
+    ]
+
+
+def _counts(column: pa.Array, first: Collection[int]) -> bool:
+    """Return whether a column counts its rows, from one of these numbers on."""
+    numbers = to_numpy(column).astype(np.int64) if not column.null_count else np.empty(0, np.int64)
+    counting = (numbers == numbers[:1] + np.arange(len(numbers))).all()
+    return bool(len(numbers) and counting and numbers[0] in first)
 
 
 def index_columns(tables: Tables, named: Collection[str | None]) -> dict[str, str]:
@@ -34,8 +59,7 @@ def index_columns(tables: Tables, named: Collection[str | None]) -> dict[str, st
     with closing(tables.pieces({first: pa.int64()})) as pieces:
         batch = next(pieces).batch.column(first)
     numbers = to_numpy(batch).astype(np.int64)
-    counting = (numbers == numbers[:1] + np.arange(len(numbers))).all() and not batch.null_count
-    if counting and numbers[0] in (0, 1):
+    if _counts(batch, first=(0, 1)):
         return found | {first: "it has no name and counts the rows"}
     raise InvalidTable(
         f"the first column of {tables.typed_by} has no name, and holds whole numbers such as "

@@ -318,6 +318,7 @@ class Task:
             sets=holdings.sets + self._best_sets,
             columns=8 * (source.n_features + 1),
             algebra=holdings.algebra,
+            way_out="learn from fewer columns, or by a solver that holds less: lbfgs or sgd",
         )
         if not self.training.is_private:
             needed = replace(needed, sample=SampleMetrics(self.model, problem, self.inputs).nbytes)

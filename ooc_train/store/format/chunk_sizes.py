@@ -10,7 +10,7 @@ CHUNK_BYTES = 0.8 * 2**20
 _FEWEST_CHUNKS = 16
 _FEWEST_ROWS = 32
 _SHARD_BYTES = 64 * 2**20
-_MAX_CHUNKS_PER_SHARD = 4096
+_MAX_CHUNKS_PER_SHARD, _ENOUGH_CHUNKS_PER_SHARD = 4096, 256
 
 
 def default_chunk_rows(
@@ -31,13 +31,19 @@ def default_chunk_rows(
 
 
 def default_shard_rows(
-    n_features: int, dtype: np.dtype[Any] | str, chunk_rows: int | None = None
+    n_features: int,
+    dtype: np.dtype[Any] | str,
+    chunk_rows: int | None = None,
+    n_rows: int | None = None,
 ) -> int:
     """Return the rows of a shard of about 64 MiB: a multiple of `chunk_rows`.
 
-    A shard holds at most 4,096 chunks, because readers keep its index in memory.
+    A shard holds at most 4,096 chunks, because readers keep its index in memory. It has room for
+    256 chunks or for `n_rows` rows, but not for many more, since its index takes 16 bytes a chunk.
     """
     chunk_rows = chunk_rows or default_chunk_rows(n_features, dtype)
     chunk_bytes = chunk_rows * n_features * np.dtype(dtype).itemsize
     chunks = min(_MAX_CHUNKS_PER_SHARD, max(1, round(_SHARD_BYTES / chunk_bytes)))
+    if n_rows is not None:
+        chunks = min(chunks, max(_ENOUGH_CHUNKS_PER_SHARD, -(-n_rows // chunk_rows)))
     return chunks * chunk_rows

@@ -360,6 +360,7 @@ class _Job:
                         recipe,
                         schema,
                         options,
+                        n_rows=shuffles[name].n_rows,
                         overwrite=self.overwrite,
                         pair=pairs.get(name),
                     )

@@ -207,9 +207,8 @@ class _Job:
     @property
     def chunk_rows(self) -> int:
         """Rows of a chunk."""
-        n_rows = round((1 - self.test_size) * self.images.n_rows)
-        default = default_chunk_rows(self._columns, self.images.dtype, n_rows)
-        return self.options.chunk_rows or default
+        known, n_rows = self.options.chunk_rows, round((1 - self.test_size) * self.images.n_rows)
+        return known or default_chunk_rows(self._columns, self.images.dtype, n_rows)
 
     @property
     def _columns(self) -> int:
@@ -384,6 +383,7 @@ class _Job:
             classes=names,
             chunk_rows=self.chunk_rows,
             shard_rows=options.shard_rows,
+            expected_rows=self.images.n_rows,
             codec="none" if codec == "auto" else codec,
             row_id=True,
             shuffled=options.random_state if options.shuffled else None,

@@ -10,6 +10,7 @@ from ooc_train.tables.format_guesses import format_notes
 from ooc_train.tables.names import as_option
 from ooc_train.tables.recipe import Recipe
 from ooc_train.tables.roles import Roles
+from ooc_train.tables.row_index import counting_columns
 from ooc_train.tables.schema_inference import MOST_CLASSES, SchemaInference
 
 
@@ -39,6 +40,12 @@ def notes(
     if isinstance(schema, SchemaInference):
         for name, why in roles.indexes(tables).items():
             yield f"left out: {name!r}, {why} (--features takes it)"
+        counting = counting_columns(tables, [c.name for c in recipe.columns if c.kind == "number"])
+        for name in counting if roles.features is None else ():
+            yield (
+                f"{name!r} counts the rows, and the model learns from it as from any number: if "
+                f"it is an id, --id {as_option([name])} keeps it with the rows instead"
+            )
         text = [column.name for column in recipe.columns if column.kind == "category"]
         text += [recipe.target.name] if recipe.target and recipe.target.classes else []
         yield from format_notes(tables, text, plain=not roles.formats.of_numbers)

@@ -68,6 +68,7 @@ def ingest_writer(
     schema: Schema,
     options: StorageOptions,
     *,
+    n_rows: int,
     overwrite: bool,
     pair: StorePair | None,
 ) -> StoreWriter:
@@ -87,6 +88,7 @@ def ingest_writer(
         codec="none" if options.codec == "auto" else options.codec,
         sample_weight="weight" in fields,
         row_id=True,
+        expected_rows=n_rows,
         shuffled=options.random_state if options.shuffled else None,
         recipe=recipe.to_json(),
         overwrite=overwrite,

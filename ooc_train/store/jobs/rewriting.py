@@ -9,7 +9,6 @@ from ooc_train.core.places import local_path
 from ooc_train.memory.ceiling import Term
 from ooc_train.store.dataset import Store
 from ooc_train.store.format.arrays import CODECS, CodecName
-from ooc_train.store.format.chunk_sizes import default_shard_rows
 from ooc_train.store.jobs.store_records import PIECE_BYTES, arrays_of
 from ooc_train.store.writing.writer import StoreWriter
 
@@ -82,7 +81,8 @@ def writer_like(
         feature_names=source.feature_names,
         classes=None if y is None else source.classes,
         chunk_rows=chunk_rows,
-        shard_rows=shard_rows or default_shard_rows(source.n_features, dtype, chunk_rows),
+        shard_rows=shard_rows,
+        expected_rows=source.n_rows,
         codec=codec,
         sample_weight=source.sample_weight is not None,
         row_id=row_id,

@@ -162,6 +162,7 @@ def make_synthetic_store(
             outputs=settings.outputs if settings.outputs > 1 else None,
             classes=range(settings.classes) if settings.task == "classification" else None,
             chunk_rows=chunk_rows or default,
+            expected_rows=n_rows,
             codec=codec,
             sample_weight=sample_weight,
             shuffled=settings.random_state,

@@ -160,7 +160,7 @@ class StoreWriter(CheckedRows):
             None if classes is None else np.zeros(len(classes), np.int64),
         )
         self._shard_rows = shard_rows or default_shard_rows(
-            n_features, self._dtype, self._chunk_rows
+            n_features, self._dtype, self._chunk_rows, expected_rows
         )
         self._codec = CODECS[codec]
         self._attributes = {
