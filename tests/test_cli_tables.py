@@ -64,7 +64,7 @@ def test_formats_of_cells_and_a_column_that_counts_are_told(tmp_path):
     told = here("info", tmp_path / "a.zarr")
     assert "cells are read by --decimal , --symbols '€' --date-format %d.%m.%Y\n" in told.stdout
     found = json.loads(here("info", tmp_path / "a.zarr", "--json").stdout)["cell_formats"]
-    assert found == {"decimal": ",", "symbols": ["€"], "date_format": "%d.%m.%Y"}
+    assert found == {"decimal": ",", "symbols": ["€"], "date_format": {"": "%d.%m.%Y"}}
     again = here(*call, "--id", "Nr", "--overwrite")
     assert "counts the rows" not in again.stderr + again.stdout
 
@@ -87,7 +87,8 @@ def test_a_small_table_has_chunks_enough_for_validation_and_folds(folder, tmp_pa
     rows = {name: share["n_rows"] for name, share in json.loads(split.stdout)["shares"].items()}
     assert 0.1 < rows["test"] / 300 < 0.3
     assert rows["train"] == sum(rows[f"fold{i}.test"] for i in range(1, 6)) == 300 - rows["test"]
-    options = ("--model", "logistic", "--workers", 1, "--validation-fraction", 0.2)
+    alone = ("--workers", 1, "--dashboard-address", "127.0.0.1:0")
+    options = ("--model", "logistic", *alone, "--validation-fraction", 0.2)
     trained = here("train", store, *options, "--json", "--quiet")
     assert trained.exit_code == 0, trained.stderr
     assert json.loads(trained.stdout)["validation_loss"] is not None

@@ -255,3 +255,17 @@ def test_validation_rows_have_arrays_of_their_own(two, tmp_path):
         result = here(*command, "--quiet")
         assert result.exit_code == 1, result.stdout
         assert told in result.stderr
+
+
+@pytest.mark.parametrize("zarr_format", [2, 3])
+def test_arrays_within_groups_are_listed_with_how_to_name_them(tmp_path, zarr_format):
+    made = zarr.create_group(tmp_path / "a.zarr", zarr_format=zarr_format)
+    made.create_array("measured/values", data=X, chunks=X.shape)
+    made.create_array("measured/kind", data=CODES, chunks=CODES.shape)
+    listed = r"it has 'measured/kind', 'measured/values'\); name the array that is X"
+    with pytest.raises(InvalidStore, match=listed + ", or its path, as X=NAME"):
+        open_store(tmp_path / "a.zarr")
+    told = CliRunner().invoke(cli.app, ["info", str(tmp_path / "a.zarr")])
+    assert "as --x NAME" in " ".join(told.stderr.split())
+    found = open_store(tmp_path / "a.zarr", X="measured/values", y="measured/kind")
+    assert found.n_rows == len(X)

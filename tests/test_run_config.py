@@ -173,7 +173,7 @@ def test_a_run_that_began_from_another_names_it_and_its_parameters(store, tmp_pa
     text = (tmp_path / "a.run" / "config.toml").read_text()
     found = tomllib.loads(text)
     assert found["start"] == str(first)
-    few = ("--workers", 1, "--quiet")
+    few = ("--workers", 1, "--quiet", "--dashboard-address", "127.0.0.1:0")
     call = ("train", "--config", tmp_path / "a.run" / "config.toml", *few)
     result = here(*call, "--out", tmp_path / "b.run")
     assert result.exit_code == 0, result.stderr

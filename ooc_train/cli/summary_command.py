@@ -68,6 +68,7 @@ def summary(
         from ooc_train.core.atomic import write_file
         from ooc_train.core.output_kinds import FILE, require_output
         from ooc_train.explanation.coefficient_summary import COLUMNS
+        from ooc_train.explanation.summary import require_likelihood
         from ooc_train.explanation.summary import summary as summarise
         from ooc_train.runs.run_loading import load_fitted
 
@@ -76,6 +77,7 @@ def summary(
                 require_output(path, FILE, overwrite=overwrite)
         fitted, data = load_fitted(run), stored.open(store)
         # Refuse before the cluster starts.
+        require_likelihood(fitted.bare())
         fitted.for_columns(data.feature_names, data.n_features, store, data.row_shape)
         groups = None if cluster is None else column(cluster, data.feature_names)
         with resources.client(bar, kernels=False) as client:

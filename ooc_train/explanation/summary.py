@@ -135,7 +135,7 @@ def summary(
     if not 0.0 < level < 1.0:
         raise ValueError(f"level={shown(level)} is not between 0 and 1; pass 0.95, for example")
     fitted = replace(as_fitted(model).bare(), calibration=None)
-    _require_likelihood(fitted)
+    require_likelihood(fitted)
     memory_ceiling = Ceiling.of(memory_ceiling)
     fitted, inputs = with_inputs(fitted, data, y, sample_weight, memory_ceiling)
     source = inputs.source
@@ -179,8 +179,14 @@ def _fits_intercept(fitted: Fitted) -> bool:
     return bool(getattr(fitted.model, "fit_intercept", True))
 
 
-def _require_likelihood(fitted: Fitted) -> None:
-    """Refuse a model whose loss and penalty give no standard errors, with the way out."""
+def require_likelihood(fitted: Fitted) -> None:
+    """Refuse a model whose loss and penalty give no standard errors, with the way out.
+
+    Raises
+    ------
+    ValueError
+        If it has none.
+    """
     model = fitted.model
     loss = fitted.loss
     if not isinstance(model, LinearModel) or not isinstance(loss, _LIKELIHOODS):

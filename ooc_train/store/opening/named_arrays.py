@@ -124,7 +124,7 @@ def array_of(node: Node, role: str, *, fill_missing: bool) -> NamedArray:
         if inside is None or not inside.is_array:
             raise InvalidStore(
                 f"{node.path} is a group without an array {role!r}{_listed(node)}; name the "
-                f"array that is {role}"
+                f"array that is {role}, as {role}=NAME"
             )
         node = inside
     group, name = group_around(node)
@@ -147,10 +147,18 @@ def array_not_found(node: Node, role: str, location: ArrayLocation) -> InvalidSt
     """Return the error for a name that refers to nothing."""
     return InvalidStore(
         f"{node.path} has no array {str(location)!r}{_listed(node)}; name the array that is {role}"
-        ", or its path"
+        f", or its path, as {role}=NAME"
     )
 
 
 def _listed(node: Node) -> str:
     names = node.array_names()
+    if not names and not node.is_array:  # a level deeper, such as xarray's groups
+        groups = {name: node.child(name) for name in node.group_names()}
+        names = [
+            f"{name}/{each}"
+            for name, group in groups.items()
+            if group
+            for each in group.array_names()
+        ]
     return f" (it has {listed(names)})" if names else ""

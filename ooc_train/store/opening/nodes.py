@@ -126,6 +126,18 @@ class Node:
         children = {name: self.child(name) for name in names}
         return [name for name, child in children.items() if child is not None and child.holds_array]
 
+    def group_names(self) -> list[str]:
+        """Return the sorted names of a group's subgroups."""
+        if self.metadata is None:
+            opened: Any = self.opened
+            with invalid_store_on_error(self.path):
+                return sorted(opened.group_keys())
+        names = sorted(entry.name for entry in os.scandir(self.path) if entry.is_dir())
+        children = {name: self.child(name) for name in names}
+        return [
+            name for name, child in children.items() if child is not None and not child.is_array
+        ]
+
     def layout(self, role: str, *, fill_missing: bool = False) -> ArrayLayout:
         """Return the layout of an array; messages call the array `role`.
 
