@@ -47,8 +47,8 @@ def require_in_order(notebook):
     assert "error" not in {output.output_type for output in outputs(notebook)}
 
 
-def test_there_are_ten_and_readme_and_guide_list_them():
-    assert [path.name.partition("_")[0] for path in NOTEBOOKS] == [str(i) for i in range(1, 11)]
+def test_there_are_twelve_and_readme_and_guide_list_them():
+    assert [path.name.partition("_")[0] for path in NOTEBOOKS] == [str(i) for i in range(1, 13)]
     for file in (ROOT / "README.md", FOLDER / "GUIDE.md"):
         text = file.read_text(encoding="utf-8")
         assert all(f"notebooks/{path.name}" in text for path in NOTEBOOKS), file
