@@ -330,13 +330,40 @@ def test_no_guess_where_cells_are_plain_or_have_no_one_form(cells):
     assert guess(texts(*cells)) is None
 
 
+def as_options(guesses):
+    formats = together(guesses)
+    assert formats is not None
+    return formats.as_options()
+
+
+def test_a_refusal_in_python_has_the_arguments_that_would_do(tmp_path):
+    rows = [
+        f"{i},5 €;{'ja' if i % 2 else 'nein'};Ort {i % 3};note {i * 7};{i % 5}" for i in range(300)
+    ]
+    text = "\n".join(["preis;neu;ort;notiz;y", *rows])
+    (tmp_path / "a.csv").write_text(text, encoding="utf-8")
+    call: Any = {"target": "y", "task": "regression", "delimiter": ";"}
+    with pytest.raises(InvalidTable) as refused:
+        ingest(tmp_path / "a.csv", tmp_path / "a.zarr", **call)
+    *_, line = str(refused.value).splitlines()
+    assert line.startswith("  in Python: formats=CellFormats(decimal=',', symbols=")
+    more = eval(f"dict({line.partition(': ')[2]})", {"CellFormats": CellFormats})
+    assert (more["categorical"], more["drop"]) == (["ort"], ["notiz"])
+    assert ingest(tmp_path / "a.csv", tmp_path / "a.zarr", **call, **more).store.n_features == 5
+    told = run(
+        "ingest", tmp_path / "a.csv", tmp_path / "b.zarr", "--target", "y", "--delimiter", ";"
+    )
+    assert "nothing says what it means" in told.stderr
+    assert "in Python" not in told.stderr
+
+
 def test_options_of_columns_that_contradict_each_other_are_not_put_together():
     of = {name: guess(texts(*cells)) for name, cells in {"a": ["1,5"], "b": ["2 %"]}.items()}
-    assert together(of) == "--decimal ',' --symbols %"
-    assert together(of | {"c": guess(texts("1.25 %"))}) == ""
-    assert together(of | {"c": guess(texts("1,234.5"))}) == ""
+    assert as_options(of) == "--decimal ',' --symbols %"
+    assert together(of | {"c": guess(texts("1.25 %"))}) is None
+    assert together(of | {"c": guess(texts("1,234.5"))}) is None
     dates = {"d": guess(texts("31/01/2024")), "e": guess(texts("01-31-2024"))}
-    assert together(dates) == "--date-format d=%d/%m/%Y --date-format e=%m-%d-%Y"
+    assert as_options(dates) == "--date-format d=%d/%m/%Y --date-format e=%m-%d-%Y"
 
 
 def run(*arguments):

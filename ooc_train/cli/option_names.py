@@ -6,6 +6,8 @@ from collections.abc import Iterable, Mapping
 
 from typer.models import OptionInfo
 
+from ooc_train.core.text import IN_PYTHON
+
 _OTHER_NAMES = {"X": "x", "sample_weight": "weight"}
 """Arguments of Python whose options have other names."""
 
@@ -31,7 +33,7 @@ def option_names(options: Iterable[tuple[str, OptionInfo]]) -> Mapping[str, str]
 
 
 def with_option_names(text: str, options: Mapping[str, str]) -> str:
-    """Return a message with options in place of Python's arguments.
+    """Return a message with options in place of Python's arguments, less lines for Python alone.
 
     Parameters
     ----------
@@ -45,6 +47,7 @@ def with_option_names(text: str, options: Mapping[str, str]) -> str:
     >>> with_option_names("use solver='sgd', or a batch_size", {"solver": "--solver"})
     'use --solver sgd, or a batch_size'
     """
+    text = "\n".join(line for line in text.split("\n") if not line.startswith(IN_PYTHON))
     if not options:
         return text
     text = _CALL.sub(r"\1", text)

@@ -6,6 +6,9 @@ import sys
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+IN_PYTHON = "  in Python: "
+"""How a line of a message begins that is for calls of Python alone."""
+
 
 def printable(text: str) -> str:
     """Return text with escape sequences spelled out, so that it can't control a terminal."""

@@ -140,14 +140,14 @@ def _symbols(texts: Sequence[str]) -> tuple[str, ...] | None:
     return tuple(found) if known and len(found) < 2 else None
 
 
-def together(guesses: Mapping[str, Guess | None], given: CellFormats = PLAIN) -> str:
-    """Return the options of all columns with one reading, beside those that were given.
+def together(guesses: Mapping[str, Guess | None], given: CellFormats = PLAIN) -> CellFormats | None:
+    """Return the formats of all columns with one reading, beside those that were given.
 
-    They are "" if there are no such columns, or if these contradict each other or what was given.
+    None if there are no such columns, or if these contradict each other or what was given.
     """
     sure = {name: g for name, g in guesses.items() if g is not None and len(g.readings) == 1}
     if not sure:
-        return ""
+        return None
     merged: dict[str, Any] = given.to_json()
     merged.pop("date_format", None)
     dates = given.date_formats
@@ -163,9 +163,9 @@ def together(guesses: Mapping[str, Guess | None], given: CellFormats = PLAIN) ->
         one = len(set(dates.values())) == 1
         formats = CellFormats(**merged, date_format=next(iter(dates.values())) if one else dates)
     except ValueError:
-        return ""
+        return None
     agreed = all(formats.column(name, each.cells) is not None for name, each in sure.items())
-    return formats.as_options() if agreed else ""
+    return formats if agreed else None
 
 
 def format_notes(tables: Tables, text: Sequence[str], *, plain: bool) -> Iterator[str]:

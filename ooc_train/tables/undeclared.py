@@ -6,7 +6,7 @@ from datetime import datetime
 
 import pyarrow as pa
 
-from ooc_train.core.text import brief
+from ooc_train.core.text import IN_PYTHON, brief
 from ooc_train.errors import InvalidTable
 from ooc_train.tables.arrow import from_texts
 from ooc_train.tables.batches import Tables
@@ -44,10 +44,12 @@ def undeclared_columns(
         flags = [_roles(few, text)] if few else []
         flags.append(_roles((), text))
         way = "declare their values as categories, or leave them out" if few else "leave them out"
-        if options := together(guesses, formats):
+        if (common := together(guesses, formats)) is not None:
             way = f"read them as people write numbers, dates, and yes and no, {way}"
             rest = [name for name in text if not hints[name]]
-            flags.insert(0, f"  {options}{_roles([n for n in few if n in rest], rest)[1:]}")
+            few_rest = [name for name in few if name in rest]
+            flags.insert(0, f"  {common.as_options()}{_roles(few_rest, rest)[1:]}")
+            flags.append(IN_PYTHON + _in_python(common, few_rest, rest))
         elif any(guess and len(guess.readings) == 1 for guess in guesses.values()):
             way = (
                 "formats are those of the whole file, and these columns contradict each other: "
@@ -59,6 +61,15 @@ def undeclared_columns(
         flags = [f"  --drop {as_option(other)}"]
         lines.append(f"no features can be made of {types}; leave them out:\n" + flags[0])
     return "\n".join(lines)
+
+
+def _in_python(formats: CellFormats, few: Sequence[str], names: Sequence[str]) -> str:
+    """Return the first proposal as arguments of `ingest`."""
+    given = ", ".join(f"{name}={value!r}" for name, value in formats.to_json().items())
+    roles = {"categorical": list(few), "drop": [name for name in names if name not in few]}
+    return ", ".join(
+        [f"formats=CellFormats({given})", *(f"{k}={v!r}" for k, v in roles.items() if v)]
+    )
 
 
 def _roles(few: Sequence[str], names: Sequence[str]) -> str:

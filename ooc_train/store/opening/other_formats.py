@@ -106,7 +106,10 @@ def _table(path: str, kind: str) -> str:
     while (shorter := os.path.splitext(stem))[1]:
         stem = shorter[0]
     command = f"ooc-train ingest {shlex.quote(path)} {shlex.quote(stem + '.zarr')} --target COLUMN"
-    return f"{path} is {kind}, and no Zarr: make a store of it, by `{command}`"
+    return (
+        f"{path} is {kind}, and no Zarr: make a store of it, by `{command}`, or predict its rows "
+        "as they are, by predict_files or `ooc-train predict`"
+    )
 
 
 def _folder(path: str) -> str | None:
