@@ -33,6 +33,22 @@ def run_forked(function: Callable[..., Any], *given: Any, kill_after: float | No
             traceback.print_exc()
         finally:
             os._exit(code)
+    try:
+        return _watched(pid, function, given, started, kill_after)
+    except KeyboardInterrupt:
+        _kill(pid)
+        os.waitpid(pid, 0)
+        raise
+
+
+def _watched(
+    pid: int,
+    function: Callable[..., Any],
+    given: tuple[Any, ...],
+    started: float,
+    kill_after: float | None,
+) -> bool:
+    """Wait for a fork; return whether it was killed."""
     while True:
         found, status = os.waitpid(pid, os.WNOHANG)
         if found:
@@ -40,9 +56,13 @@ def run_forked(function: Callable[..., Any], *given: Any, kill_after: float | No
             assert killed or os.WEXITSTATUS(status) == 0, (function, given)
             return killed
         if kill_after is not None and time.perf_counter() - started >= kill_after:
-            try:
-                os.killpg(pid, signal.SIGKILL)
-            except ProcessLookupError:  # it has no group of its own yet
-                os.kill(pid, signal.SIGKILL)
+            _kill(pid)
             kill_after = None
         time.sleep(_POLL)
+
+
+def _kill(pid: int) -> None:
+    try:
+        os.killpg(pid, signal.SIGKILL)
+    except ProcessLookupError:  # it has no group of its own yet
+        os.kill(pid, signal.SIGKILL)

@@ -325,6 +325,42 @@ def test_a_stopped_run_goes_on_where_it_was_within_the_pass(
     assert "went on from a checkpoint of iteration" in " ".join(found[1].notes)
 
 
+@pytest.mark.filterwarnings("ignore:.*not converged")
+@pytest.mark.parametrize(
+    ("settings", "is_within"),
+    [
+        ({"solver": "lbfgs", "max_iter": 3}, True),
+        ({"solver": "adam", "shuffle_chunks": 2} | BATCHES, True),
+        # All rows are shuffled together: it goes on from the end of an epoch.
+        ({"solver": "adam"} | BATCHES, False),
+    ],
+    ids=str,
+)
+def test_a_run_on_arrays_that_is_killed_within_a_pass(tmp_path, monkeypatch, settings, is_within):
+    rng = np.random.default_rng(0)
+    X = rng.normal(size=(30_000, 20))
+    y, training = (X[:, 0] > rng.normal(size=30_000)) * 1, Training(**settings, random_state=5)
+    cut_small(monkeypatch)
+    epochs, write = [], checkpoints.CheckpointFolder.write
+
+    def noting(*given):
+        begun = given[2].begun
+        epochs.append(begun is not None and (settings["solver"] == "lbfgs" or bool(begun.states)))
+        write(*given)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(checkpoints.CheckpointFolder, "write", noting)
+        due = train(LogisticModel(), X, training, y=y, checkpoint=Checkpoint(tmp_path / "due", 0))
+    assert any(epochs) == is_within
+    place = tmp_path / "a.checkpoint"
+    resumed = Checkpoint(place, 0, resume=True)
+    with monkeypatch.context() as patched:
+        killed_after(patched, epochs.index(True) + 1 if is_within else 3)
+        with pytest.raises(Killed):
+            train(LogisticModel(), X, training, y=y, checkpoint=resumed)
+    require_same(train(LogisticModel(), X, training, y=y, checkpoint=resumed), due)
+
+
 def test_sums_of_every_shape_are_kept():
     rng = np.random.default_rng(0)
 

@@ -1,8 +1,11 @@
-"""A few kills of the benchmark `kills`, whose jobs go on to the bits of unbroken ones."""
+"""A tenth of the thousand kills of the benchmark: jobs go on to the bits of unbroken ones."""
 
+import re
 import subprocess
 import sys
+from contextlib import ExitStack
 from pathlib import Path
+from subprocess import PIPE
 
 import pytest
 
@@ -11,13 +14,37 @@ from tests.killing import run_forked
 ROOT = Path(__file__).parent.parent
 
 
+def started(kills, seed, names, *words):
+    """Start the benchmark for jobs by name."""
+    chosen = [word for name in names for word in ("--only", name)]
+    count = ("--kills", f"{kills}", "--seed", f"{seed}")
+    given = [sys.executable, "-m", "tests.benchmarks.kills", *count, *chosen, *words]
+    return subprocess.Popen(given, cwd=ROOT, stdout=PIPE, stderr=PIPE, text=True)
+
+
+def require_same_bits(process):
+    said, errors = process.communicate()
+    assert process.returncode == 0, errors
+    found = re.search(r"([0-9,]+) kills in .* 0 of which ended otherwise", said)
+    assert found is not None, said
+    return int(found[1].replace(",", ""))
+
+
 @pytest.mark.slow
-def test_killed_jobs_go_on_to_the_same_bits():
-    names = [word for name in ("lbfgs", "adamw", "shuffle", "follow") for word in ("--only", name)]
-    words = [sys.executable, "-m", "tests.benchmarks.kills", "--kills", "4", *names]
-    ran = subprocess.run(words, cwd=ROOT, check=False, capture_output=True, text=True)
-    assert ran.returncode == 0, ran.stderr
-    assert "0 of which ended otherwise" in ran.stdout
+@pytest.mark.timeout(1_200)
+def test_a_hundred_kills_and_each_job_goes_on_to_the_same_bits():
+    # Two benchmarks at a time, one for each core of CI; jobs on stores take half the time.
+    training = started(30, 0, ("newton", "lbfgs", "adamw"), "--threads")
+    storing = started(70, 1, ("append", "follow", "ingest", "shuffle"), "--threads")
+    with ExitStack() as stack:
+        for each in (training, storing):
+            stack.callback(each.kill)
+        assert require_same_bits(training) + require_same_bits(storing) >= 100
+
+
+@pytest.mark.slow
+def test_jobs_of_other_clusters_go_on_to_the_same_bits():
+    require_same_bits(started(4, 0, ("lbfgs", "adamw")))
 
 
 @pytest.mark.filterwarnings("ignore:.*fork")

@@ -48,7 +48,8 @@ class Checkpoint:
     every : str or float
         Time between two checkpoints: seconds, or text such as "10min"; or "2 passes" over the
         training rows. They are written after iterations and within passes, which go on where they
-        were. The end of the run writes one always.
+        were; epochs of updates by arrays have them within if `shuffle_chunks` is set. The end of
+        the run writes one always.
     resume : bool
         Whether a run goes on from the last checkpoint at `path`, if there is one. Otherwise
         checkpoints that lie there are refused. Model, settings and data have to be the same as

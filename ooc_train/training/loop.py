@@ -48,10 +48,10 @@ def train(
 ) -> tuple[Fitted, Report]:
     """Fit a model to data.
 
-    Ctrl-C ends the run after the current step, or within about a second of an epoch of updates. The
-    model so far is returned and saved. A second Ctrl-C interrupts at once. With checkpoints SIGTERM
-    and a closed terminal (SIGHUP) end the run likewise, and then the process, unless it handles
-    them itself.
+    Ctrl-C ends the run after the current step, or within about a second of an epoch of updates over
+    a store. The model so far is returned and saved. A second Ctrl-C interrupts at once. With
+    checkpoints SIGTERM and a closed terminal (SIGHUP) end the run likewise, and then the process,
+    unless it handles them itself.
 
     Parameters
     ----------
