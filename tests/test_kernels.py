@@ -252,14 +252,14 @@ def test_clipped_sums_of_rows_are_numpys(name, outputs, dtype):
         G, due = np.ones((2, outputs, features + 1))
         for most in (1.0, 1e9):
             arrays: Any = (X, y, taken, W, b, loss, *scratch, G)
-            clipping.add_clipped(*arrays, most=most, fit_intercept=True)
+            clipping.add_clipped(*arrays, most=most, constant=1.0)
             ones, none = np.ones(outputs), np.empty(0)
             more = np.zeros(1), ones, none, most, 1.0
             PLAIN[spec.kernel](spec)(X, y, taken, W, b, *scratch, due, *more)
         np.testing.assert_allclose(G, due, rtol=1e-12, atol=1e-12)
         if rows:
             X[taken[-1], 0] = np.nan
-            clipping.add_clipped(*arrays, most=1.0, fit_intercept=True)
+            clipping.add_clipped(*arrays, most=1.0, constant=1.0)
             assert np.isnan(G).any()
 
 

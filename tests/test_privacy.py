@@ -32,6 +32,7 @@ from ooc_train.models.network_models import MLPClassifierModel, MLPRegressorMode
 from ooc_train.models.regression_models import RidgeModel
 from ooc_train.monitoring.run_page import run_page
 from ooc_train.objective.losses.logistic import Logistic
+from ooc_train.objective.scaling import Scaling
 from ooc_train.optimizers.adam import Adam
 from ooc_train.optimizers.momentum import Momentum
 from ooc_train.optimizers.schedules import Constant
@@ -61,7 +62,8 @@ def data(rows=1500, features=4):
 )
 def test_rows_are_clipped_as_by_a_plain_loop(loss, outputs, fit_intercept):
     case = make_case(loss, outputs, rows=400, weighted=False)
-    problem = replace(case.problem, fit_intercept=fit_intercept)
+    scaling = Scaling.constant(0.8, case.problem.n_features)
+    problem = replace(case.problem, fit_intercept=fit_intercept, scaling=scaling)
     X, y = case.source.X, case.y
     eta, size, most, seed = 0.3, 50, 2.0 if loss == "squared" else 0.8, 7
     updates = problem.updates("<f8", size, Sgd(), Constant(), eta, math.inf)
@@ -80,7 +82,7 @@ def test_rows_are_clipped_as_by_a_plain_loop(loss, outputs, fit_intercept):
         )
         gradient = np.zeros_like(theta)
         for i in taken:
-            row = np.append(X[i], 1.0 if fit_intercept else 0.0)
+            row = np.append(0.8 * X[i], 1.0 if fit_intercept else 0.0)
             due = problem.loss.targets(y[i : i + 1], outputs)
             slope = problem.loss.slope(due, (theta @ row)[None])[0]
             own = np.outer(slope, row)
@@ -146,6 +148,18 @@ def test_clipped_sums_of_networks_depend_on_no_threads_and_hardly_on_the_type_of
     of_one = [clipped_sum(problem, params, narrow[i : i + 1], y[i : i + 1], most) for i in range(9)]
     norms = np.linalg.norm(of_one, axis=1)
     assert most * (1 - 1e-6) < norms.max() < most * (1 + 1e-6)
+
+
+def test_a_factor_of_all_columns_is_applied_before_rows_are_clipped():
+    X, y = data()
+    given: dict[str, Any] = {"solver": PRIVATE, "C": 10.0, **BY_64}
+    due = LogisticRegression(**given).fit(X, y)
+    found = LogisticRegression(scale=1 / 255, **given).fit(255.0 * X, y)
+    assert 255.0 * found.coef_ == pytest.approx(due.coef_, rel=1e-9)
+    assert found.intercept_ == pytest.approx(due.intercept_, rel=1e-9)
+    assert (found.predict(255.0 * X) == due.predict(X)).all()
+    other = LogisticRegression(scale=1 / 25, **given).fit(255.0 * X, y)
+    assert 25.0 * other.coef_ != pytest.approx(due.coef_, rel=0.1)
 
 
 def test_a_private_network_learns():

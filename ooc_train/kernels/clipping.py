@@ -56,7 +56,7 @@ def add_clipped(
     G: Array,
     *,
     most: float,
-    fit_intercept: bool,
+    constant: float,
 ) -> None:
     """Add the gradients of rows of a linear model, each scaled down to a norm, to `G`.
 
@@ -85,13 +85,14 @@ def add_clipped(
         in float64 from the first row.
     most : float
         The largest norm of the gradient of a row, by weights and intercepts.
-    fit_intercept : bool
-        Whether the intercepts count in the norm. Their column of `G` is added to in any case.
+    constant : float
+        Added to the squared norm of a row: 1 if the intercepts count in the norm, 0 if they do not.
+        Their column of `G` is added to in any case.
     """
     (spec,) = add_clipped_needs(loss)
     outputs, numbers = Z.shape[1], loss.hyperparameters.values()
     arrays = X, y, taken, W, b, Y, Z, R, squares, cells, G, np.zeros(1), np.ones(outputs)
-    kernel_of(spec, X.dtype)(*arrays, _NO_WEIGHTS, most, float(fit_intercept), *numbers)
+    kernel_of(spec, X.dtype)(*arrays, _NO_WEIGHTS, most, constant, *numbers)
 
 
 def network_clipped(

@@ -27,6 +27,8 @@ class LinearClipping:
         Predictors and columns of a row.
     fit_intercept : bool
         Whether there are intercepts, which count in the norm.
+    factor : float
+        What columns are multiplied by. Parameters are those of the products, and so are norms.
     max_norm : float
         The largest norm of the gradient of a row, by all parameters.
     """
@@ -35,6 +37,7 @@ class LinearClipping:
     n_outputs: int
     n_features: int
     fit_intercept: bool
+    factor: float
     max_norm: float
 
     @property
@@ -47,6 +50,7 @@ class LinearClipping:
         outputs = self.n_outputs
         return {
             "weights": ArraySpec((outputs, self.n_features)),
+            "sum": ArraySpec((outputs, self.n_features + 1)),
             "tile": ArraySpec((3, _TILE, outputs)),
             "squares": ArraySpec((_TILE,)),
             "cells": ArraySpec((2, outputs)),
@@ -68,8 +72,11 @@ class LinearClipping:
         del team
         if block.y is None:
             raise ValueError("a loss needs y, and these data have none")
-        weights, (due, Z, R) = workspace["weights"], workspace["tile"]
-        weights[...] = params[:, :-1]
+        weights, (due, Z, R), found = workspace["weights"], workspace["tile"], workspace["sum"]
+        np.multiply(params[:, :-1], self.factor, out=weights)
+        found[...] = 0.0
+        # The norm of a row times the factor, and of a 1, is the factor times that of the row and of
+        # one divided by it.
         add_clipped(
             block.X,
             block.y,
@@ -82,7 +89,9 @@ class LinearClipping:
             R,
             workspace["squares"],
             workspace["cells"],
-            out,
-            most=self.max_norm,
-            fit_intercept=self.fit_intercept,
+            found,
+            most=self.max_norm / self.factor,
+            constant=float(self.fit_intercept) / self.factor**2,
         )
+        found[:, :-1] *= self.factor
+        out += found

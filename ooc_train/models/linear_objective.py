@@ -300,10 +300,20 @@ class LinearObjective(Value):
         return self.theta_penalty.gradient(theta)
 
     def clipping(self, dtype: str, batch_size: int, max_norm: float) -> LinearClipping:
-        """Return the sums of the rows' gradients, each scaled down to a norm."""
+        """Return the sums of the rows' gradients, each scaled down to a norm.
+
+        Raises
+        ------
+        ValueError
+            If columns are scaled by more than one factor of all.
+        """
         del dtype, batch_size
+        inverse, features = self.scaling.inverse, self.n_features
+        if self.scaling.mean.any() or (inverse != inverse[0]).any():
+            raise ValueError("gradients of rows are clipped of columns with one factor of all")
+        factor = float(inverse[0])
         return LinearClipping(
-            self.loss, self.n_outputs, self.n_features, self.fit_intercept, max_norm
+            self.loss, self.n_outputs, features, self.fit_intercept, factor, max_norm
         )
 
     def without_frozen(self, gradient: Array) -> None:

@@ -1,11 +1,15 @@
 """The initial scaling of a run, by moments of the columns, and the mean of y."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any, TypeVar
 
 from ooc_train.core.partitions import sample_partitions
 from ooc_train.models.column_moments import ColumnMoments, moments_by_passes
+from ooc_train.models.linear import LinearProblem
 from ooc_train.models.problem import ModelProblem
+from ooc_train.models.scale_setting import factor_of
+from ooc_train.objective.scaling import Scaling
 from ooc_train.stream.passes import Stream
 from ooc_train.training.task import Task
 
@@ -22,9 +26,20 @@ def prepared(task: Task, stream: Stream) -> Any:
     Few problems need the mean of y. A sample of large data is enough.
     """
     if task.training.is_private:
-        return task.problem  # moments of the rows would not be private
+        return _with_known_factor(task)  # moments of the rows would not be private
     problem = with_target_mean(task.problem, stream)
     return problem.scaled_by(column_moments(task, stream)) if problem.needs_moments else problem
+
+
+def _with_known_factor(task: Task) -> Any:
+    """Return the problem of columns times the factor that the model was given, and nothing else.
+
+    Norms of the gradients of rows are those of scaled columns then.
+    """
+    problem, factor = task.problem, factor_of(getattr(task.model, "scale", 1.0))
+    if not isinstance(problem, LinearProblem) or factor == 1.0:
+        return problem
+    return replace(problem, scaling=Scaling.constant(factor, problem.n_features))
 
 
 def with_target_mean(problem: Prepared, stream: Stream) -> Prepared:
