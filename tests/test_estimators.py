@@ -29,9 +29,12 @@ from ooc_train import (
     MLPClassifier,
     MLPRegressor,
     OutputExists,
+    PoissonRegressor,
     Report,
     Ridge,
+    SGDRegressor,
     StoreWriter,
+    TweedieRegressor,
     load,
     open_store,
     train,
@@ -781,6 +784,15 @@ def test_to_sklearn_predicts_the_same(n_classes, standardize):
                 model.fit(X, target).to_sklearn().predict(X), model.predict(X), atol=1e-12
             )
     plain.fit(X, y)
+
+
+@pytest.mark.parametrize("kind", [SGDRegressor, PoissonRegressor, TweedieRegressor])
+def test_what_scikit_learn_has_for_one_target_is_refused_for_several(kind):
+    X, y = rows()
+    targets = np.eye(2)[y % 2] + 1.0
+    assert kind().fit(X, targets[:, 0]).to_sklearn().predict(X).shape == (len(X),)
+    with pytest.raises(ValueError, match="predicts one target, and this one 2; fit one estimator"):
+        kind().fit(X, targets).to_sklearn()
 
 
 @pytest.mark.slow

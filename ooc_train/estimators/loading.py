@@ -6,6 +6,7 @@ from dataclasses import replace
 from typing import Any
 
 import numpy as np
+import sklearn.linear_model
 
 from ooc_train.core.settings import settings_of
 from ooc_train.errors import InvalidRun
@@ -80,8 +81,29 @@ def load(path: str | os.PathLike[str], *, module: Any = None) -> Any:
     return CalibratedClassifier._restored(estimator, fitted)  # noqa: SLF001
 
 
+_OF_ONE_TARGET = (
+    sklearn.linear_model.SGDRegressor,
+    sklearn.linear_model.PoissonRegressor,
+    sklearn.linear_model.GammaRegressor,
+    sklearn.linear_model.TweedieRegressor,
+)
+"""Estimators of scikit-learn that would predict nonsense, or fail, with several rows of `coef_`."""
+
+
 def copied_to(plain: Any, estimator: Any) -> Any:
-    """Return `plain`, of scikit-learn, with copies of the fitted attributes of `estimator`."""
+    """Return `plain`, of scikit-learn, with copies of the fitted attributes of `estimator`.
+
+    Raises
+    ------
+    ValueError
+        If it predicts one target alone, and the estimator several.
+    """
+    if isinstance(plain, _OF_ONE_TARGET) and np.ndim(estimator.coef_) > 1:
+        raise ValueError(
+            f"scikit-learn's {type(plain).__name__} predicts one target, and this one "
+            f"{len(estimator.coef_):,}; fit one estimator for each column of y, or predict with "
+            "this one"
+        )
     for name in ("coef_", "intercept_", "n_iter_", "n_features_in_", "classes_", "dual_gap_"):
         if hasattr(estimator, name):
             value = getattr(estimator, name)

@@ -49,6 +49,10 @@ _TOL = 1e-14
 _FACTORS = np.exp(np.linspace(-10.0, 10.0, 21))
 """Factors of the predictors among which the search for the best one begins."""
 
+_GRIDS = (_FACTORS, np.exp(np.linspace(-70.0, 70.0, 57)))
+"""What is tried in turn until one factor is too small and another too large: predictors of 1e12
+need the second."""
+
 _SAMPLE_ROWS = 2**17
 """Rows of a sample that tells where the best factor is, to some thousandth; fewer rows are all."""
 
@@ -206,10 +210,13 @@ def _sigmoid(moments: ScoreMoments, reduce: Reduce, sums: Sums) -> Calibration:
     own_score = (sums["own_first"] - own * (mean - moments.about)) / deviation
     due = np.stack([(high - low) * own_score, high * own + low * rest])
     line = np.stack([np.zeros_like(own), np.log(due[1] / (weight - due[1]))])
+    due /= weight
     lines = line[np.newaxis]
     each, certain = np.arange(len(own)), np.zeros(len(own), bool)
     for _ in range(_MOST_STEPS):
         found = reduce(SigmoidSums(moments.metrics, mean, deviation, lines))
+        # Of a mean row: products of sums of weights may exceed float64.
+        found = {name: array / weight for name, array in found.items()}
         losses = found["loss"][:, 0] - (lines * due).sum(axis=1)
         best = losses.argmin(axis=0)
         best[certain] = 0
@@ -219,7 +226,7 @@ def _sigmoid(moments: ScoreMoments, reduce: Reduce, sums: Sums) -> Calibration:
         determinant = aa * bb - ab * ab
         step = -np.stack([bb * gradient[0] - ab * gradient[1], aa * gradient[1] - ab * gradient[0]])
         step /= determinant
-        decrease = -(step * gradient).sum(axis=0) / weight
+        decrease = -(step * gradient).sum(axis=0)
         if (decrease <= _TOL).all():
             slope, offset = line + step
             slope = slope / deviation
@@ -259,13 +266,17 @@ def _best_factor(metrics: MetricSums, reduce: Reduce, factors: Array) -> float:
     bounds = math.inf
     while True:
         sums = reduce(TemperatureSums(metrics, factors))
+        if not sums["weight"] > 0.0:
+            raise ValueError("no validation row has a weight; pass rows with weights above 0")
         pairs = zip(sums["slope"].tolist(), sums["curvature"].tolist(), strict=True)
         known |= dict(zip(factors.tolist(), pairs, strict=True))
         below = max((f for f, (slope, _) in known.items() if slope <= 0.0), default=None)
         above = min((f for f, (slope, _) in known.items() if slope > 0.0), default=None)
         if below is None or above is None:
-            factors = np.array([f for f in _FACTORS.tolist() if f not in known])
-            if len(factors):  # the sample was far from all rows
+            # The sample may be far from all rows, or the predictors far from 1.
+            grids = ([f for f in grid.tolist() if f not in known] for grid in _GRIDS)
+            factors = np.array(next((grid for grid in grids if grid), []))
+            if len(factors):
                 continue
             better = "worse than by chance" if below is None else "without a doubtful case"
             raise ValueError(

@@ -159,14 +159,16 @@ class TemperatureSums(ScoreSums):
     factors: Array
 
     def zeros(self) -> Sums:
-        """Return the sums over no rows: first and second derivatives, (trials,)."""
-        return {name: np.zeros(len(self.factors)) for name in ("slope", "curvature")}
+        """Return the sums over no rows: weight, first and second derivatives, (trials,)."""
+        sums: Sums = {name: np.zeros(len(self.factors)) for name in ("slope", "curvature")}
+        return sums | {"weight": np.zeros(())}
 
     def add_scores(self, sums: Sums, z: Array, codes: NDArray[np.intp], weight: Array) -> None:
         """Add the sums over rows into `sums`, in place."""
         if self.n_outputs == 1:
             z = np.hstack([np.zeros_like(z), z])
         z = z - z[np.arange(len(z)), codes][:, np.newaxis]
+        sums["weight"] += weight.sum()
         below, squares = z - z.max(axis=1, keepdims=True), z * z
         for trial, factor in enumerate(self.factors):
             p = factor * below
