@@ -176,7 +176,7 @@ def make_case(
     if weight is not None:
         weight[3] = 0.0
     by_class = rng.uniform(0.5, 2.0, max(2, outputs)) if class_weight else None
-    source = Cut(X, np.ascontiguousarray(y), weight, partition_rows, group)
+    source = Cut(X, np.ascontiguousarray(y), weight, rows=partition_rows, group=group)
     deviation = X.std(axis=0, dtype=np.float64) * rng.uniform(0.7, 1.5, features)
     mean = X.mean(axis=0, dtype=np.float64) + 0.3 * scales
     problem = LinearProblem(
