@@ -36,7 +36,7 @@ from ooc_train.memory.processes import ProcessMemory
 from ooc_train.models.classification_models import LogisticModel
 from ooc_train.monitoring import driver as driver_module
 from ooc_train.monitoring.dashboard import page as page_module
-from ooc_train.monitoring.dashboard.page_texts import head_values
+from ooc_train.monitoring.dashboard.page_texts import head_values, runs_values
 from ooc_train.monitoring.dashboard.panel_parts import bytes_text
 from ooc_train.monitoring.dashboard.panels import SINGLE_PANELS, MemoryTabs, Steps
 from ooc_train.monitoring.dashboard.plugin import HANDLER, NAME, TrainingPlugin
@@ -816,6 +816,24 @@ def test_the_columns_of_messages_are_those_of_the_events():
     assert PROGRESS[:2] == ("seconds", "rows")
     assert set(POINTS) - set(METRICS) == set(LossPoint.__dataclass_fields__) - {"metrics"}
     assert METRICS == sample_metrics.METRICS
+
+
+def test_a_failed_run_is_told_of_in_a_word_and_tabs_without_data_are_disabled():
+    runs = run_of_points(0)
+    (run,) = runs.values()
+    part = Steps()
+    part.show(run)
+    assert [panel.disabled for panel in part.root.tabs] == [True] * 4
+    run.state = "Diverged: the loss <b>is</b> no number"
+    values = head_values(run)
+    assert (values["state"], values["error"]) == ("failed", run.state)
+    assert [cells[-7] for _, _, cells in runs_values(run)["rows"]] == ["failed"]
+    for state in ("running", "converged", "finished", "driver disconnected"):
+        run.state = state
+        assert (head_values(run)["state"], head_values(run)["error"]) == (state, "")
+    (run,) = run_of_points(2).values()
+    part.show(run)
+    assert [panel.disabled for panel in part.root.tabs] == [False] * 4
 
 
 def test_metrics_within_a_pass_are_on_the_page(fake, clock):

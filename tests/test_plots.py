@@ -206,6 +206,15 @@ def test_the_largest_coefficients_are_drawn_by_name():
     ax = drawing.coefficients(np.array([[0.0, 1.0], [5.0, -2.0]]), outputs=["no", "yes"])
     assert [label.get_text() for label in ax.get_yticklabels()] == ["feature 0", "feature 1"]
     assert [text.get_text() for text in ax.get_legend().get_texts()] == ["no", "yes"]
+    many = drawing.coefficients(np.ones((10, 2)), outputs=[f"c{i}" for i in range(10)])
+    assert len(many.get_legend().get_texts()) == 10
+    looks = {
+        (line.get_color(), line.get_marker()) for line in many.lines if line.get_label()[0] == "c"
+    }
+    assert len(looks) == 10
+    most = drawing.coefficients(np.ones((31, 2)))
+    assert most.get_legend() is None
+    assert most.get_title(loc="left") == "Coefficients of 2 features, of each of 31 outputs"
     with pytest.raises(ValueError, match="2 names for 3 coefficients; give one each"):
         drawing.coefficients([1, 2, 3], ["a", "b"])
 

@@ -21,7 +21,7 @@ from ooc_train.plotting.importance_plots import dependence, importance
 from ooc_train.plotting.loss_plots import loss, tradeoff
 from ooc_train.plotting.memory_plots import memory, plan
 from ooc_train.plotting.rate_plots import learning_rate, schedule
-from ooc_train.plotting.style import COLORS, INK, shown_name, styled_axes, titled
+from ooc_train.plotting.style import COLORS, INK, MARKERS, shown_name, styled_axes, titled
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -44,6 +44,10 @@ __all__ = [
     "schedule",
     "tradeoff",
 ]
+
+
+_MOST_NAMED = 30
+"""Most outputs whose coefficients are told apart by a legend."""
 
 
 def coefficients(
@@ -89,9 +93,14 @@ def coefficients(
     else:
         for i, row in enumerate(rows):
             label = shown_name(outputs[i]) if i < len(outputs) else f"output {i}"
-            ax.plot(row[order], at, "o", ms=5, color=COLORS[i % len(COLORS)], label=label)
+            # Colours come again after nine outputs, with another marker.
+            turn, colour = divmod(i, len(COLORS))
+            marker = MARKERS[turn % len(MARKERS)]
+            ax.plot(row[order], at, marker, ms=5, color=COLORS[colour], label=label)
         if n_outputs <= len(COLORS):
             ax.legend(fontsize=9)
+        elif n_outputs <= _MOST_NAMED:
+            ax.legend(fontsize=8, loc="upper left", bbox_to_anchor=(1.0, 1.0), frameon=False)
     labels = [
         f"feature {i}" if names is None else shown_name(names[i], parsed=False) for i in order
     ]
@@ -100,7 +109,9 @@ def coefficients(
     ax.invert_yaxis()
     ax.grid(visible=False, axis="y")
     ax.set_xlabel("coefficient, per unit of the feature")
+    of_each = f", of each of {n_outputs:,} outputs" if n_outputs > _MOST_NAMED else ""
     if len(order) < n_features:
-        return titled(ax, f"Coefficients: the {len(order):,} largest of {n_features:,}")
+        return titled(ax, f"Coefficients: the {len(order):,} largest of {n_features:,}{of_each}")
     # Not "all": the caller may pass a part of the model's.
-    return titled(ax, f"Coefficients of {n_features:,} feature{'s' if n_features > 1 else ''}")
+    features = f"{n_features:,} feature{'s' if n_features > 1 else ''}"
+    return titled(ax, f"Coefficients of {features}{of_each}")
