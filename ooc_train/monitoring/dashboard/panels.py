@@ -252,7 +252,10 @@ class Metrics:
         self.points.data = {
             "x": np.concatenate([[], *data["xs"]]),
             "y": np.concatenate([[], *data["ys"]]),
-            "colour": np.repeat(data["colour"], [len(xs) for xs in data["xs"]]),
+            # A list: an empty array of no type is no array of colours to a browser.
+            "colour": [
+                colour for colour, xs in zip(data["colour"], data["xs"], strict=True) for _ in xs
+            ],
         }
         self._told.text = "" if names else NOTHING
 
