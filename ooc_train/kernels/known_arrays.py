@@ -174,7 +174,7 @@ def _network_arguments(
             values,
             rng.normal(size=(_ROWS, 2)),
             *work,
-            20.0,
+            5.0,
             1,
             address,
         )
