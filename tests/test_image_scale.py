@@ -248,11 +248,17 @@ def test_the_command_line_takes_a_fraction(stores, tmp_path):
 
 LEARNS = """
 import sys
-from ooc_train import MLPClassifierModel, Training, train
+from ooc_train import MLPClassifierModel, TorchClassifierModel, Training, train
 
-model = MLPClassifierModel(hidden_layer_sizes=(16,), scale=1 / 255)
-how = Training(batch_size=256, max_iter=1, random_state=0)
-memory = train(model, sys.argv[1], how, memory_ceiling="144MiB")[1].memory
+kind, path, ceiling = sys.argv[1:]
+if kind == "perceptron":
+    model = MLPClassifierModel(hidden_layer_sizes=(8,), scale=1 / 255)
+else:
+    from tests.torch_nets import Strided
+
+    model = TorchClassifierModel(Strided, scale=1 / 255)
+how = Training(batch_size=128, max_iter=1, random_state=0)
+memory = train(model, path, how, memory_ceiling=ceiling)[1].memory
 print(memory.measured, memory.projected, memory.ceiling)
 """
 """A process of its own, since libraries that other tests loaded count too."""
@@ -260,17 +266,19 @@ print(memory.measured, memory.projected, memory.ceiling)
 
 @pytest.mark.slow
 def test_images_of_eight_times_the_ceiling(tmp_path):
-    images = np.random.default_rng(0).integers(0, 256, (20_000, 28, 28), np.uint8)
+    images = np.random.default_rng(0).integers(0, 256, (5_000, 56, 56), np.uint8)
     with StoreWriter(
-        tmp_path / "a.zarr", row_shape=(28, 28), dtype="u1", classes=range(10), shuffled=0
+        tmp_path / "a.zarr", row_shape=(56, 56), dtype="u1", classes=range(10), shuffled=0
     ) as writer:
-        for _ in range(78):
+        for _ in range(112):
             writer.write(images, np.arange(len(images)) % 10)
         store = writer.commit()
-    done = subprocess.run(
-        [sys.executable, "-c", LEARNS, store.path], capture_output=True, text=True, check=False
-    )
-    assert done.returncode == 0, done.stderr
-    measured, projected, ceiling = map(int, done.stdout.split())
-    assert measured <= projected <= ceiling
-    assert store.total_bytes > 8 * ceiling
+    for kind in ("perceptron", "module"):
+        if kind == "module":
+            pytest.importorskip("torch")
+        command = [sys.executable, "-c", LEARNS, kind, str(store.path), "208MiB"]
+        done = subprocess.run(command, capture_output=True, text=True, check=False)
+        assert done.returncode == 0, done.stderr
+        measured, projected, ceiling = map(int, done.stdout.split())
+        assert measured <= projected <= ceiling
+        assert store.total_bytes > 8 * ceiling
