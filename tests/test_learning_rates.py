@@ -23,11 +23,16 @@ def rows_of(name: str) -> tuple[Any, Any]:
         X = rng.normal(size=(12_000, 2100)).astype(np.float32)
     elif name == "many rare columns":
         X = (rng.random((6000, 200)) < np.geomspace(2e-3, 0.5, 200)).astype(float)
+    elif name == "correlated columns":  # any two correlate by 0.95
+        X = rng.normal(size=(6000, 10)) + np.sqrt(19.0) * rng.normal(size=(6000, 1))
     else:
         X = rng.normal(size=(2000, 20)) * np.geomspace(1e-6, 1e6, 20)
         X[:, 3] = rng.random(2000) < 2e-3
         X[:, 4] = 0.0
-    z = (X - X.mean(axis=0)) / np.maximum(X.std(axis=0), 1e-9) @ rng.normal(size=X.shape[1])
+    truth = rng.normal(size=X.shape[1])
+    if name == "correlated columns":
+        truth -= truth.mean()  # what the columns have in common tells nothing
+    z = (X - X.mean(axis=0)) / np.maximum(X.std(axis=0), 1e-9) @ truth
     z /= z.std()
     if name == "a rare column":
         return X, z + rng.normal(size=len(z))
@@ -59,3 +64,15 @@ def test_updates_are_near_the_optimum_after_five_epochs(name, solver, batch_size
     trainings = [Training(solver=solver, batch_size=size, **how) for size in batch_sizes]
     lowest, *found = losses(name, [Training(solver="lbfgs", tol=1e-5), *trainings])
     assert max(found) <= 1.02 * lowest
+
+
+@pytest.mark.filterwarnings("ignore:.*not converged")
+@pytest.mark.parametrize("optimizer", ["momentum", "momentum:nesterov=1"])
+def test_momentum_serves_large_batches_of_correlated_columns(optimizer):
+    """Curvature bounds the rate no more than without momentum, which plain steps show."""
+    how: dict[str, Any] = {"batch_size": 256, "max_iter": EPOCHS, "tol": 0.0, "random_state": 0}
+    trainings = [Training(solver="lbfgs", tol=1e-6)]
+    trainings += [Training(solver=solver, **how) for solver in (optimizer, "sgd")]
+    lowest, by_momentum, plain = losses("correlated columns", trainings)
+    assert by_momentum <= 1.01 * lowest
+    assert plain >= 1.05 * lowest

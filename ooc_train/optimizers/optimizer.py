@@ -90,6 +90,14 @@ class Optimizer:
         return 1.0
 
     @property
+    def curvature_gain(self) -> float:
+        """What the rate "auto" is divided by, where curvature bounds it; `gain` is for the noise.
+
+        Steps by the true gradient must be stable at ``1 / (curvature * curvature_gain)``.
+        """
+        return self.gain
+
+    @property
     def first_step(self) -> float:
         """Size of the first step of a normalised optimizer, in units of the learning rate."""
         return 1.0

@@ -10,6 +10,11 @@ columns, and `lam` need not: it is computed for rows of any width (`lanczos.py` 
 l1 penalty changes no rate: a proximal step never lengthens the distance between two points (Parikh
 and Boyd 2014, section 2.3).
 
+With momentum, the term in `r` counts `1 / (1 - momentum)` times, since so many steps carry the same
+noise. The term in `lam` counts once: curvature bounds the rate as it does without momentum. Where
+`lam` leads, as with large batches of correlated columns, momentum so goes up to `1 / (1 -
+momentum)` times as far along directions of little curvature.
+
 The model is the average of the parameters over the updates, so the rate need not fall at the end of
 a run, which is not known beforehand. For the squared loss, the average has no bias at a constant
 rate (Bach and Moulines 2013). Where slopes grow with the error, as those of the squared loss do,
@@ -179,12 +184,13 @@ def automatic_rate(
     if "gram" in sums:
         largest = float(np.linalg.eigvalsh(sums["gram"])[-1])
     penalty = batch_size * float(problem.theta_penalty.l2.max()) / problem.total_weight
-    noise = bound * square
-    steepness = noise + bound * (batch_size - 1) * largest / weight + penalty
+    noise = optimizer.gain * bound * square
+    curvature = bound * (batch_size - 1) * largest / weight + penalty
+    steepness = noise + optimizer.curvature_gain * curvature
     # Batches of all rows have no noise.
     falling_share = 0.0 if problem.loss.constant_curvature or all_rows else noise / steepness
     least = _SGD_ROWS_PER_PARAMETER * (problem.n_features + 1) / batch_size
-    eta0 = batch_size / steepness / optimizer.gain
+    eta0 = batch_size / steepness
     return Rate(eta0, Falling(falling_share, max(1.0, least, _SGD_EPOCHS * (per_epoch or 0.0))))
 
 
