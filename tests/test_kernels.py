@@ -578,19 +578,41 @@ def test_scan_bits_do_not_depend_on_where_arrays_lie():
 
 
 @pytest.mark.parametrize("batch_size", [1, 4])
-@pytest.mark.parametrize(("loss", "outputs"), [("squared", 3), ("logistic", 1), ("multinomial", 3)])
+@pytest.mark.parametrize(
+    ("loss", "outputs", "optimizer"),
+    [
+        ("squared", 3, "sgd"),
+        ("logistic", 1, "sgd"),
+        ("multinomial", 3, "sgd"),
+        ("hinge", 1, "adam"),
+    ],
+)
 @pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
 @pytest.mark.parametrize("where", ["X", "y", "weight"])
 def test_a_row_that_is_not_finite_stops_the_scan_before_it_is_used(
-    where, value, loss, outputs, batch_size
+    where, value, loss, outputs, optimizer, batch_size
 ):
-    p, q = (Problem(loss, outputs, np.float32, True, batch_size=batch_size) for _ in range(2))
+    p, q = (
+        Problem(loss, outputs, np.float32, True, optimizer, batch_size=batch_size) for _ in range(2)
+    )
     bad = p.order[17]
     p.__dict__[where][(bad, 0) if where != "weight" else bad] = value
     assert p.scan(p.order, True) == 17
     assert q.scan(q.order[:17].copy(), False) == -1
     for stopped, expected in zip(p.state, q.state, strict=True):
         np.testing.assert_array_equal(stopped, expected)
+
+
+@pytest.mark.parametrize("optimizer", ["sgd", "adam"])
+def test_single_rows_without_weight_take_no_step_by_slots(optimizer):
+    p = Problem("hinge", 1, np.float32, True, optimizer)
+    p.weight[p.order[[0, 5, 6, ROWS - 1]]] = 0.0
+    theta, average, sums = plain_scan(p)
+    assert p.scan(p.order, True) == -1
+    np.testing.assert_allclose(p.theta, theta, rtol=1e-9, atol=1e-11)
+    np.testing.assert_allclose(p.average, average, rtol=1e-9, atol=1e-11)
+    np.testing.assert_allclose(p.sums, sums, rtol=1e-12)
+    assert p.counters.tolist() == [0, ROWS - 4 * (optimizer == "adam"), ROWS]
 
 
 @pytest.mark.parametrize("code", [-1.0, 3.0, 1e300])

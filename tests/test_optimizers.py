@@ -9,7 +9,7 @@ import pytest
 from ooc_train import Training
 from ooc_train.models.linear_updates import LinearUpdates
 from ooc_train.optimizers import OPTIMIZERS
-from ooc_train.optimizers.adam import Adam
+from ooc_train.optimizers.adam import Adam, bias_factor
 from ooc_train.optimizers.adamw import AdamW
 from ooc_train.optimizers.momentum import Momentum
 from ooc_train.optimizers.schedules import Constant
@@ -276,3 +276,11 @@ def test_no_scaled_weight_stays_above_one_over_the_decay():
     path = steps(AdamW(weight_decay=4.0), -np.ones((2000, 1)))
     assert path.max() <= 0.25
     assert path[-1] == pytest.approx(0.25, rel=1e-6)
+
+
+@pytest.mark.parametrize("decay", [0.0, 0.5, 0.9, 0.999, 0.99999])
+def test_the_factor_against_bias_saves_a_power_and_no_bit(decay):
+    ages = np.concatenate([np.arange(1.0, 60.0), np.linspace(30, 45, 2001) / (1.0 - decay)])
+    for age in ages.tolist():
+        assert bias_factor(decay, age) == 1.0 / (1.0 - decay**age)
+    assert bias_factor(decay, 1e9) == 1.0

@@ -142,8 +142,9 @@ def known_arguments(spec: KernelSpec, dtype: np.dtype[Any]) -> tuple[Any, ...]:
         Z,
         Y,
     )
-    places = workspace["places"]
-    return X, y, weight, order, 1, *state, room, each, group, places, rates, 3, 2, 1, own, *numbers
+    written = room, each, group, workspace["places"]
+    batch_size = 1 if spec.kernel == "scan_single" else 3
+    return X, y, weight, order, 1, *state, *written, rates, batch_size, 2, 1, own, *numbers
 
 
 def _network_arguments(

@@ -335,6 +335,7 @@ PLAIN: dict[str, Callable[[KernelSpec], Callable[..., Any]]] = {
     "add_clipped": lambda spec: partial(add_clipped, spec),
     "add_outer_products": lambda spec: _add_outer_products,  # noqa: ARG005
     "scan_groups": lambda spec: partial(_scan, spec),
+    "scan_single": lambda spec: partial(_scan, spec),
     "scan_unrolled": lambda spec: partial(_scan, spec),
     "loss_slopes": lambda spec: partial(_loss_slopes, spec),
     "network_backward": lambda spec: partial(_network_backward, spec),

@@ -6,10 +6,11 @@ the optimizer has a `clip_norm`, a longer gradient is scaled down to it. If ther
 a proximal step follows. The intercepts are not penalised.
 
 Kernels process batches in groups of rows. Batches of at most four rows are unrolled by four, if the
-optimizer is linear, no gradient is clipped and no proximal step follows.
+optimizer is linear, no gradient is clipped and no proximal step follows. Single rows have a kernel
+of their own if there is one output and the optimizer computes in vectors.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from typing import Any
 
@@ -95,11 +96,14 @@ class ScanState:
 
 @cache
 def _specs(
-    loss: Any, optimizer: Any, *, l1: bool, single: bool, short: bool, clipped: bool
+    loss: Any, optimizer: Any, *, l1: bool, single: bool, batch_size: int, clipped: bool
 ) -> tuple[KernelSpec, ...]:
     groups = KernelSpec("scan_groups", loss, optimizer, l1, clipped=clipped)
-    if not short or l1 or clipped or not optimizer.linear:
+    if batch_size > _SHORT or clipped:
         return (groups,)
+    if l1 or not optimizer.linear:
+        single &= batch_size == 1 and optimizer.in_vectors and loss.kind == "pointwise"
+        return (replace(groups, kernel="scan_single", single=True) if single else groups,)
     # Several outputs need a loop, which a rowwise loss has in any case.
     return groups, KernelSpec("scan_unrolled", loss, single=single and loss.kind == "pointwise")
 
@@ -107,10 +111,12 @@ def _specs(
 def scan_needs(
     loss: Loss, optimizer: Optimizer, batch_size: int, outputs: int, *, l1: bool
 ) -> tuple[KernelSpec, ...]:
-    """Return the kernels that updates call: for groups, and unrolled ones for short batches."""
+    """Return the kernels that updates call: one for any rows, and perhaps an unrolled one."""
     kinds: tuple[Any, Any] = type(loss), type(optimizer)
-    single, short, clipped = outputs == 1, batch_size <= _SHORT, bool(optimizer.clip_norm)
-    return _specs(*kinds, l1=l1, single=single, short=short, clipped=clipped)
+    single, clipped = outputs == 1, bool(optimizer.clip_norm)
+    # A larger size makes no difference, and no entry of its own in the cache.
+    size = min(batch_size, _SHORT + 1)
+    return _specs(*kinds, l1=l1, single=single, batch_size=size, clipped=clipped)
 
 
 class Scan:

@@ -47,6 +47,13 @@ def _signature(text: str, returns: Returns | None, cost: float) -> Signature:
     return Signature(tuple(found), returns, cost)
 
 
+_BY_BATCHES = (
+    "X:X2 y:real2 weight:real1 order:whole1 flush:whole theta:real2! slots:real3! "
+    "partial:real2! counters:whole1! average:real2! clock:real1! sums:real1! Z:real2! "
+    "Y:real2! room:real2! each:real2! group:real2! places:whole1! rates:real1 "
+    "batch_size:whole every:whole fit_intercept:whole own:real1"
+)
+
 KERNELS: Mapping[str, Signature] = {
     "predictor": _signature("X:X2 W:real2 b:real1 Z:real2!", None, 0.3),
     "add_rows": _signature(
@@ -60,14 +67,8 @@ KERNELS: Mapping[str, Signature] = {
         None,
         1.0,
     ),
-    "scan_groups": _signature(
-        "X:X2 y:real2 weight:real1 order:whole1 flush:whole theta:real2! slots:real3! "
-        "partial:real2! counters:whole1! average:real2! clock:real1! sums:real1! Z:real2! "
-        "Y:real2! room:real2! each:real2! group:real2! places:whole1! rates:real1 "
-        "batch_size:whole every:whole fit_intercept:whole own:real1",
-        "whole",
-        3.0,
-    ),
+    "scan_groups": _signature(_BY_BATCHES, "whole", 3.0),
+    "scan_single": _signature(_BY_BATCHES, "whole", 3.0),
     "scan_unrolled": _signature(
         "X:X2 y:real2 weight:real1 order:whole1 theta:real2! counters:whole1! average:real2! "
         "clock:real1! sums:real1! Z:real2! Y:real2! room:real2! each:real2! group:real2! "

@@ -8,6 +8,18 @@ import numpy as np
 from ooc_train.optimizers.optimizer import Optimizer, require_above_zero, require_share
 
 
+def bias_factor(decay: float, age: float) -> float:
+    """Return the factor against the bias of a running mean that began at zero.
+
+    The power costs as much as a row. Where ``age * (1 - decay)`` is above 38, the power is below
+    ``exp(-38)``, and its difference from 1 is 1 in float64.
+    """
+    if age * (1.0 - decay) > 38.0:
+        return 1.0
+    power: float = decay**age
+    return 1.0 / (1.0 - power)
+
+
 @dataclass(frozen=True)
 class Adam(Optimizer):
     """The Adam optimizer, with running means corrected for their start at zero.
@@ -40,7 +52,7 @@ class Adam(Optimizer):
         gain1, gain2 = 1.0 - self.beta1, 1.0 - self.beta2
         if part < 1.0:  # a power costs as much as a row
             gain1, gain2 = 1.0 - self.beta1**part, 1.0 - self.beta2**part
-        return gain1, gain2, 1.0 / (1.0 - self.beta1**age), 1.0 / (1.0 - self.beta2**age)
+        return gain1, gain2, bias_factor(self.beta1, age), bias_factor(self.beta2, age)
 
     def step(self, theta: Any, g: Any, eta: float, scalars: tuple[float, ...], *slots: Any) -> Any:
         """Return the parameters and both running means after a step."""

@@ -26,6 +26,7 @@ from ooc_train.kernels.compiled.network_steps import loss_slopes_of, network_ste
 from ooc_train.kernels.compiled.outer import add_outer_products
 from ooc_train.kernels.compiled.scanning import scan_groups_of
 from ooc_train.kernels.compiled.shuffling import shuffle
+from ooc_train.kernels.compiled.single_rows import scan_single_of
 from ooc_train.kernels.compiled.unrolled import scan_unrolled_of
 from ooc_train.kernels.machine_code import C_FUNCTIONS, target_machine
 from ooc_train.kernels.specs import KernelSpec, Parameter, hyperparameters
@@ -42,6 +43,9 @@ SOURCES: dict[str, Callable[[Any], Any]] = {
     "predictor": lambda spec: predictor,  # noqa: ARG005
     "scan_groups": lambda spec: scan_groups_of(
         loss_parts(spec.loss), optimizer_parts(spec.optimizer), l1=spec.l1, clipped=spec.clipped
+    ),
+    "scan_single": lambda spec: scan_single_of(
+        loss_parts(spec.loss), optimizer_parts(spec.optimizer), l1=spec.l1
     ),
     "scan_unrolled": lambda spec: scan_unrolled_of(loss_parts(spec.loss), single=spec.single),
     "shuffle": lambda spec: shuffle,  # noqa: ARG005

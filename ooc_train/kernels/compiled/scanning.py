@@ -58,8 +58,7 @@ def scan_groups_of(loss: LossParts, optimizer: OptimizerParts, *, l1: bool, clip
     """
     group_slopes, add_up = _slopes_of(loss), add_up_of(loss)
     prepare, slots = optimizer.prepare, optimizer.slots
-    by_number = l1 or not optimizer.in_vectors
-    step = step_by_number(optimizer, l1=l1) if by_number else step_in_vectors(optimizer)
+    step = (step_in_vectors if optimizer.in_vectors else step_by_number)(optimizer, l1=l1)
     step_constant = step_of_constant(optimizer)
     factor = _clip_of(clipped=clipped)
 

@@ -9,7 +9,7 @@ from ooc_train.core.sums import Array
 from ooc_train.kernels.compiled.groups import shift_of
 from ooc_train.kernels.compiled.loop_parts import OptimizerParts, shrink
 from ooc_train.kernels.compiled.parts import strict_part
-from ooc_train.kernels.compiled.vectors import load, store, total, zeros
+from ooc_train.kernels.compiled.vectors import load, shrink_vector, store, total, zeros
 from ooc_train.kernels.layout import (
     EACH,
     INV_SCALE,
@@ -45,10 +45,45 @@ def squared_norm(room: Array, k: int, share: float, total_slope: float) -> Any:
     return total(square)
 
 
-def step_in_vectors(optimizer: OptimizerParts) -> Any:
-    """Return a part that takes the step of one output, in vectors, without a proximal step."""
-    step_of, retained = optimizer.step, optimizer.retained
+def step_of_vector(optimizer: OptimizerParts, *, l1: bool) -> Any:
+    """Return a part that takes the step of eight weights, given their gradient without `l2`.
+
+    The part stores the slots, and returns the weights after the step, and after the proximal step
+    if `l1`.
+    """
+    step_of, proximal_rate = optimizer.step, optimizer.proximal_rate
     load_slots, store_slots = optimizer.load_vectors, optimizer.store_vectors
+
+    @strict_part
+    def step(
+        arguments: Any,
+        k: int,
+        j: int,
+        theta: Any,
+        g: Any,
+        clip: float,
+        share_left: float,
+        eta: float,
+        scalars: Any,
+    ) -> Any:
+        room, slots = arguments.room, arguments.slots
+        g = clip * (g + load(room, L2, j) * theta)
+        kept, left = load_slots(slots, k, j), share_left * theta
+        stepped = step_of(arguments.optimizer, left, g, eta, scalars, *kept)
+        store_slots(slots, k, j, stepped)
+        moved = stepped[0]
+        if l1:
+            kept = stepped[1:]
+            rate = proximal_rate(arguments.optimizer, eta, scalars, *kept)
+            moved = shrink_vector(moved, rate * load(room, L1, j))
+        return moved
+
+    return step
+
+
+def step_in_vectors(optimizer: OptimizerParts, *, l1: bool) -> Any:
+    """Return a part that takes the step of one output, and a proximal step, in vectors."""
+    step_of, retained = step_of_vector(optimizer, l1=l1), optimizer.retained
 
     @strict_part
     def step(
@@ -60,19 +95,16 @@ def step_in_vectors(optimizer: OptimizerParts) -> Any:
         eta: float,
         scalars: Any,
     ) -> Any:
-        room, slots, at = arguments.room, arguments.slots, OUTPUTS + EACH * k
+        room, at = arguments.room, OUTPUTS + EACH * k
         share_left, shift = retained(arguments.optimizer, eta), zeros()
         for j in range(0, room.shape[1], LANES):
             theta, mean = load(room, at + THETA, j), load(room, MEAN, j)
-            scale, l2 = load(room, INV_SCALE, j), load(room, L2, j)
-            partial = load(room, at + PARTIAL, j)
-            g = clip * _gradient(partial, share, total_slope, mean, scale, l2, theta)
-            kept, left = load_slots(slots, k, j), share_left * theta
-            stepped = step_of(arguments.optimizer, left, g, eta, scalars, *kept)
-            store_slots(slots, k, j, stepped)
-            w = stepped[0] * scale
+            scale, partial = load(room, INV_SCALE, j), load(room, at + PARTIAL, j)
+            g = share * (partial - total_slope * mean) * scale
+            moved = step_of(arguments, k, j, theta, g, clip, share_left, eta, scalars)
+            w = moved * scale
             shift += w * mean
-            store(room, at + THETA, j, stepped[0])
+            store(room, at + THETA, j, moved)
             store(room, at + W, j, w)
             store(room, at + PARTIAL, j, zeros())
         return total(shift)
@@ -81,7 +113,7 @@ def step_in_vectors(optimizer: OptimizerParts) -> Any:
 
 
 def step_by_number(optimizer: OptimizerParts, *, l1: bool) -> Any:
-    """Return a part that takes any optimizer's step of one output, and a proximal step."""
+    """Return a part that takes the step of one output, and a proximal step, for any optimizer."""
     step_of, load_slots, store_slots = optimizer.step, optimizer.load, optimizer.store
     retained, proximal_rate = optimizer.retained, optimizer.proximal_rate
 

@@ -199,6 +199,21 @@ def sqrt(typing_context: Any, value: Any) -> Any:  # noqa: ARG001 (numba's proto
     return kind(kind), generate
 
 
+@intrinsic  # type: ignore[untyped-decorator]
+def shrink_vector(typing_context: Any, vector: Any, threshold: Any) -> Any:  # noqa: ARG001
+    """Return a vector shrunk towards zero by another one, as `soft_threshold` shrinks arrays."""
+
+    def generate(context: Any, builder: Any, typed: Any, given: Any) -> Any:  # noqa: ARG001
+        nothing = ir.Constant(_WIDE, [0.0] * LANES)
+        above, below = builder.fsub(*given), builder.fadd(*given)
+        # NaN is in no order, and stays.
+        above = builder.select(builder.fcmp_ordered("<", above, nothing), nothing, above)
+        below = builder.select(builder.fcmp_ordered(">", below, nothing), nothing, below)
+        return builder.fadd(above, below)
+
+    return _VECTOR(_VECTOR, _VECTOR), generate
+
+
 @strict_part
 def load_columns(array: Rows, i: int, j: int, columns: int) -> Any:
     """Return eight numbers of row `i` from column `j`; those beyond the first `columns` are 0."""
