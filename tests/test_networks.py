@@ -464,7 +464,7 @@ def test_threads_share_a_batch_without_changing_a_bit(settings, batch_size, monk
             learn(block, order[:451])
             learn(block, order[451:])
             if batch_size == 700:
-                assert threading.active_count() == before + min(threads, 4) - 1
+                assert threading.active_count() == before + min(threads, 3) - 1
         assert threading.active_count() == before
         updates.finish(state, arrays)
         found.append({name: array.tobytes() for name, array in state.items()})

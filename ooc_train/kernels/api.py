@@ -10,6 +10,7 @@ Indices and shapes are not checked against each other. No result's bits depend o
 lies in memory. The interpreter's lock is released.
 """
 
+from collections.abc import Callable
 from functools import cache
 from typing import Any
 
@@ -19,7 +20,7 @@ from ooc_train.core.sums import Array
 from ooc_train.kernels.blas import gemm
 from ooc_train.kernels.calling import any_kernel_of, kernel_of
 from ooc_train.kernels.layout import Integers, Rows
-from ooc_train.kernels.plain import network_forward as plain_network_forward
+from ooc_train.kernels.plain_networks import network_forward as plain_network_forward
 from ooc_train.kernels.specs import KernelSpec
 from ooc_train.objective.activations import Activation
 from ooc_train.objective.loss import Loss
@@ -258,11 +259,73 @@ def network_backward(
     kernel_of(spec, X.dtype)(*arrays, gemm(X.dtype) or 0)
 
 
+@cache
+def _network_batch_spec(loss: Any, activation: Any) -> KernelSpec:
+    return KernelSpec("network_batch", loss, activation=activation)
+
+
+def network_batch_needs(loss: Loss, activation: Activation) -> tuple[KernelSpec, ...]:
+    """Return the kernels that `network_batch` calls for a loss and an activation."""
+    kinds: Any = type(loss), type(activation)
+    return (_network_batch_spec(*kinds),)
+
+
+def network_batch(
+    loss: Loss,
+    activation: Activation,
+    X: Rows,
+    y: Array,
+    weight: Array,
+    mean: Rows,
+    inverse: Rows,
+    divisor: float,
+    params: Rows,
+    sizes: Integers,
+    inputs: Rows,
+    values: Rows,
+    P: Rows,
+    Z: Array,
+    marks: Array,
+    R: Array,
+    sums: Array,
+    cells: Array,
+    slopes: Rows,
+    gradient: Rows,
+) -> Callable[[Rows, Array, Array, Integers], None]:
+    """Return a function that takes rows, and writes the sum of their losses and its gradient.
+
+    The function takes rows (n, features), their targets, their weights or none, and the numbers of
+    those to take. It keeps the arrays that are passed here, whose first axis is the rows to take.
+
+    Parameters
+    ----------
+    X, y, weight : arrays (rows, ...)
+        Where rows, scaled, and their targets and weights are written.
+    mean, inverse : (features,) arrays
+        Rows less `mean` are multiplied by `inverse`. If there are no numbers, rows are divided by
+        `divisor`.
+    sums : (1,) array
+        Where the sum of the losses is written.
+    params, sizes, inputs, values, P, Z, marks, R, cells, slopes, gradient
+        As of `network_forward`, `loss_slopes` and `network_backward`.
+    """
+    (spec,) = network_batch_needs(loss, activation)
+    nothing = params[:0]
+    layers = params, sizes, nothing, inputs, values, nothing
+    losses = np.ones(Z.shape[1]), R, sums, cells
+    return kernel_of(spec, X.dtype).followed_by(
+        *(X, y, weight, mean, inverse, divisor, *layers, P, Z, marks, *losses, slopes, gradient),
+        *(gemm(X.dtype) or 0, *loss.hyperparameters.values()),
+    )
+
+
 def network_step(
     optimizer: Optimizer,
     theta: Rows,
     g: Rows,
+    others: Rows,
     slots: Rows,
+    average: Array,
     ends: Integers,
     *,
     scale: float,
@@ -270,6 +333,7 @@ def network_step(
     eta: float,
     age: float,
     part: float,
+    share: float,
 ) -> None:
     """Update all parameters of a network by one optimizer step, in place, in the type of X.
 
@@ -277,6 +341,10 @@ def network_step(
     ----------
     theta, g : (parameters,) array
         Parameters, and the gradient of a sum of losses.
+    others : (gradients, parameters) array
+        Gradients of further losses, which are added to `g` in their order.
+    average : (parameters,) array of float64
+        The running average of the parameters.
     slots : (slots, 1, parameters) array
         What the optimizer keeps from step to step.
     ends : (2 * layers + 1,) array of int64
@@ -287,10 +355,12 @@ def network_step(
         Strength of an l2 penalty, whose gradient is added after that factor.
     eta, age, part : float
         As of `Optimizer.step` and `Optimizer.prepare`.
+    share : float
+        Weight of the parameters after the step in their average; 0 leaves the average as it is.
     """
     (spec,) = network_step_needs(optimizer)
-    numbers = optimizer.hyperparameters.values()
-    kernel_of(spec, theta.dtype)(theta, g, slots, ends, scale, decay, eta, age, part, *numbers)
+    arrays, numbers = (theta, g, others, slots, average, ends), optimizer.hyperparameters.values()
+    kernel_of(spec, theta.dtype)(*arrays, scale, decay, eta, age, part, share, *numbers)
 
 
 def shuffle(seed: int, order: Integers) -> None:

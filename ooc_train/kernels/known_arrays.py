@@ -83,7 +83,7 @@ def known_arguments(spec: KernelSpec, dtype: np.dtype[Any]) -> tuple[Any, ...]:
     rng = np.random.default_rng(0)
     if spec.kernel == "shuffle":
         return 12345, np.zeros(_ROWS, np.int64)
-    if spec.kernel in ("network_forward", "network_backward", "network_clipped"):
+    if spec.kernel.startswith("network_") and spec.kernel != "network_step":
         return _network_arguments(spec, dtype, rng)
     X = (1 + rng.normal(size=(_ROWS, _FEATURES))).astype(dtype)
     mean, inv_scale = rng.normal(size=_FEATURES), rng.uniform(0.5, 1.0, _FEATURES)
@@ -110,8 +110,10 @@ def known_arguments(spec: KernelSpec, dtype: np.dtype[Any]) -> tuple[Any, ...]:
         return X, y, taken, coef, b, *scratch, *found, *factors, 2.0, 1.0, *numbers
     if spec.kernel == "network_step":
         theta, g = (rng.normal(size=_ROWS).astype(dtype) for _ in range(2))
+        others = rng.normal(size=(2, _ROWS)).astype(dtype)
         slots = np.abs(rng.normal(size=(_slots(spec), 1, _ROWS))).astype(dtype)
-        return theta, g, slots, np.array([0, 9, 11, 13]), 0.5, 0.01, 0.1, 3.0, 0.5, *numbers
+        arrays = theta, g, others, slots, rng.normal(size=_ROWS), np.array([0, 9, 11, 13])
+        return *arrays, 0.5, 0.01, 0.1, 3.0, 0.5, 0.25, *numbers
     if spec.kernel == "add_rows":
         tile = [np.zeros((5, outputs)), np.zeros((5, outputs))]
         results = np.ones((outputs, _FEATURES + 1)), np.ones(1), np.zeros((2, outputs))
@@ -180,6 +182,18 @@ def _network_arguments(
             address,
         )
     slopes = np.zeros((2, _ROWS * _FEATURES), dtype)
+    if spec.kernel == "network_batch":
+        taken, nothing = rng.permutation(_ROWS)[:7], np.zeros(0, dtype)
+        count, y = len(taken), _targets(spec, rng, 2)
+        arrays = np.zeros((count, _FEATURES), dtype), np.zeros((count, y.shape[1])), np.zeros(count)
+        scaled = random(_FEATURES), random(_FEATURES), 1.0
+        layers = rows[1], sizes, nothing, inputs, values, nothing
+        outputs = np.zeros((count, 2), dtype), np.zeros((count, 2)), np.zeros(count)
+        losses = np.ones(2), np.zeros((count, 2)), np.zeros(1), np.zeros((2, 2))
+        data = rows[0], y, rng.uniform(0.5, 1.5, _ROWS), taken
+        gradient = np.zeros(n_params, dtype)
+        found = *data, *arrays, *scaled, *layers, *outputs, *losses, slopes, gradient, address
+        return *found, *_numbers(spec)
     return *rows, rng.normal(size=(_ROWS, 2)), slopes, np.zeros(n_params, dtype), address
 
 

@@ -6,7 +6,6 @@ rounding, but slowly: each batch takes several calls of NumPy.
 
 from collections.abc import Callable
 from functools import partial
-from itertools import pairwise
 from types import SimpleNamespace
 from typing import Any
 
@@ -31,10 +30,15 @@ from ooc_train.kernels.layout import (
     W,
 )
 from ooc_train.kernels.plain_clipping import add_clipped, network_clipped
+from ooc_train.kernels.plain_networks import (
+    loss_slopes,
+    network_backward,
+    network_batch,
+    network_forward,
+    network_step,
+)
 from ooc_train.kernels.plain_parts import (
     PIECE_ROWS,
-    activation_of,
-    layers_of,
     loss_of,
     optimizer_of,
     value_and_slope,
@@ -221,114 +225,6 @@ class _Updates:
             of.theta[:, n] = moved[:, n]
 
 
-def _loss_slopes(
-    spec: KernelSpec,
-    y: Array,
-    weight: Array,
-    own: Array,
-    Z: Array,
-    R: Array,
-    sums: Array,
-    cells: Array,
-    *numbers: float,
-) -> None:
-    del cells
-    value, slope = value_and_slope(loss_of(spec, numbers), y, Z, own)
-    weights = weight if len(weight) else np.ones(len(Z))
-    sums[0] += weights @ value.reshape(len(Z), -1).sum(axis=1)
-    R[...] = weights[:, None] * slope
-
-
-def network_forward(
-    spec: KernelSpec,
-    X: Any,
-    params: Any,
-    sizes: Integers,
-    masks: Any,
-    inputs: Any,
-    values: Any,
-    left: Any,
-    P: Any,
-    Z: Array,
-    marks: Array,
-    gemm: int = 0,
-) -> None:
-    """Run `network_forward` in NumPy; see `kernels.api`."""
-    del gemm
-    activation, below = activation_of(spec), X
-    marks[: len(X)] = 0.0
-    with np.errstate(over="ignore", invalid="ignore"):
-        layers = layers_of(params, sizes, len(X), masks, inputs, values, left)
-        for i, (weights, biases, (mask, z, value, kept)) in enumerate(layers):
-            if value is None:
-                Z[...] = np.matmul(below, weights, out=P) + biases
-                break
-            z = np.matmul(below, weights, out=value if z is None else z)
-            z += biases
-            if i == 0:
-                # An activation may make a finite value of an infinite one.
-                marks[: len(X)] = (z - z).sum(axis=1)
-            value[...] = activation.value(z)
-            below = value if mask is None else np.multiply(value, mask, out=kept)
-    Z += marks[: len(X), None]
-
-
-def _network_backward(
-    spec: KernelSpec,
-    X: Any,
-    params: Any,
-    sizes: Integers,
-    masks: Any,
-    inputs: Any,
-    values: Any,
-    left: Any,
-    R: Array,
-    slopes: Any,
-    gradient: Any,
-    gemm: int = 0,
-) -> None:
-    del gemm, slopes
-    activation, above = activation_of(spec), R.astype(X.dtype)
-    layers = list(layers_of(params, sizes, len(X), masks, inputs, values, left))
-    of_gradient = list(layers_of(gradient, sizes, len(X)))
-    for i in range(len(layers) - 1, -1, -1):
-        by_weights, by_biases, _ = of_gradient[i]
-        mask, z, value, kept = layers[i - 1][2] if i else (None, None, None, None)
-        below: Any = X if not i else value if mask is None else kept
-        np.matmul(below.T, above, out=by_weights)
-        np.sum(above, axis=0, out=by_biases)
-        if i:
-            above = above @ layers[i][0].T
-            above *= activation.slope(value if z is None else z, value)
-            if mask is not None:
-                above *= mask
-
-
-def _network_step(
-    spec: KernelSpec,
-    theta: Any,
-    g: Any,
-    slots: Any,
-    ends: Integers,
-    scale: float,
-    decay: float,
-    eta: float,
-    age: float,
-    part: float,
-    *numbers: float,
-) -> None:
-    optimizer = optimizer_of(spec, numbers)
-    scalars = optimizer.prepare(age, part)
-    for s, (start, end) in enumerate(pairwise(ends)):
-        rows, penalised = slice(start, end), s % 2 == 0
-        slope = scale * g[rows] + (decay * theta[rows] if penalised else 0.0)
-        kept = (optimizer.retained(eta) if penalised else 1.0) * theta[rows]
-        stepped = optimizer.step(kept, slope, eta, scalars, *slots[:, 0, rows])
-        theta[rows] = stepped[0]
-        for slot, after in zip(slots[:, 0, rows], stepped[1:], strict=True):
-            slot[...] = after
-
-
 PLAIN: dict[str, Callable[[KernelSpec], Callable[..., Any]]] = {
     "predictor": lambda spec: _predictor,  # noqa: ARG005
     "add_rows": lambda spec: partial(_add_rows, spec),
@@ -337,11 +233,12 @@ PLAIN: dict[str, Callable[[KernelSpec], Callable[..., Any]]] = {
     "scan_groups": lambda spec: partial(_scan, spec),
     "scan_single": lambda spec: partial(_scan, spec),
     "scan_unrolled": lambda spec: partial(_scan, spec),
-    "loss_slopes": lambda spec: partial(_loss_slopes, spec),
-    "network_backward": lambda spec: partial(_network_backward, spec),
+    "loss_slopes": lambda spec: partial(loss_slopes, spec),
+    "network_backward": lambda spec: partial(network_backward, spec),
     "network_clipped": lambda spec: partial(network_clipped, spec),
+    "network_batch": lambda spec: partial(network_batch, spec),
     "network_forward": lambda spec: partial(network_forward, spec),
-    "network_step": lambda spec: partial(_network_step, spec),
+    "network_step": lambda spec: partial(network_step, spec),
     "shuffle": lambda spec: _shuffle,  # noqa: ARG005
 }
 """Functions that return the plain function of a kernel."""

@@ -103,10 +103,19 @@ KERNELS: Mapping[str, Signature] = {
         None,
         0.8,
     ),
-    "network_step": _signature(
-        "theta:X1! g:X1 slots:X3! ends:whole1 scale:real decay:real eta:real age:real part:real",
+    "network_batch": _signature(
+        "rows:X2 targets:real2 weights:real1 order:whole1 X:X2! y:real2! weight:real1! mean:X1 "
+        "inverse:X1 divisor:real params:X1 sizes:whole1 masks:X1 inputs:X1! values:X1! left:X1! "
+        "P:X2! Z:real2! marks:real1! own:real1 R:real2! sums:real1! cells:real2! slopes:X2! "
+        "gradient:X1! gemm:bits",
         None,
-        0.7,
+        2.0,
+    ),
+    "network_step": _signature(
+        "theta:X1! g:X1! others:X2 slots:X3! average:real1! ends:whole1 scale:real decay:real "
+        "eta:real age:real part:real share:real",
+        None,
+        0.9,
     ),
     "shuffle": _signature("seed:bits order:whole1!", None, 0.2),
 }

@@ -143,27 +143,36 @@ class RowScaling:
         Scaling of the columns; None leaves rows as they are.
     dtype : dtype
         Type of X.
+
+    Attributes
+    ----------
+    divisor : number or None
+        What rows are divided by, if one number scales them.
+    mean, inverse : arrays (features,) or None
+        Otherwise, what is subtracted from rows, and what they are then multiplied by.
     """
 
     def __init__(self, scaling: Scaling | None, dtype: np.dtype[Any]) -> None:
-        self._scales, self._divisor = scaling is not None, None
+        self.divisor: Any = None
+        self.mean: Floats | None = None
+        self.inverse: Floats | None = None
         if scaling is None:
             return
         if not scaling.mean.any() and (scaling.scale == scaling.scale[0]).all():
             # One pass over the rows: pixels / 255 are those that were stored as such.
-            self._divisor = dtype.type(scaling.scale[0])
+            self.divisor = dtype.type(scaling.scale[0])
         else:
-            self._mean, self._inverse = scaling.mean.astype(dtype), scaling.inverse.astype(dtype)
+            self.mean, self.inverse = scaling.mean.astype(dtype), scaling.inverse.astype(dtype)
 
     def __call__(self, X: Floats, out: Floats | None) -> Floats:
         """Return the scaled rows, which are written to `out`; X itself without a scaling."""
-        if not self._scales:
-            return X
-        if self._divisor is not None:
-            divided: Floats = np.divide(X, self._divisor, out=out)
+        if self.divisor is not None:
+            divided: Floats = np.divide(X, self.divisor, out=out)
             return divided
-        scaled: Floats = np.subtract(X, self._mean, out=out)
-        scaled *= self._inverse
+        if self.mean is None or self.inverse is None:
+            return X
+        scaled: Floats = np.subtract(X, self.mean, out=out)
+        scaled *= self.inverse
         return scaled
 
 

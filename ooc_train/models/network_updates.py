@@ -10,12 +10,12 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import pairwise
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from ooc_train.augmentation.augmenter import Augmentations, Augmenter, halves
+from ooc_train.augmentation.augmenter import Augmenter, halves
 from ooc_train.core.sums import (
     Array,
     Arrays,
@@ -27,14 +27,15 @@ from ooc_train.core.sums import (
 )
 from ooc_train.core.thread_team import ThreadTeam
 from ooc_train.errors import Diverged
-from ooc_train.kernels.api import network_step, network_step_needs
+from ooc_train.kernels.api import network_batch_needs, network_step, network_step_needs
 from ooc_train.kernels.layout import AGE, AVERAGED
 from ooc_train.kernels.specs import KernelSpec
-from ooc_train.models.gradient_updates import BlockGradient, GradientUpdates, mask_key
-from ooc_train.models.network import Layers, Propagation, RowScaling
+from ooc_train.models.gradient_updates import GradientUpdates, mask_key
+from ooc_train.models.loss_sums import NO_WEIGHTS
+from ooc_train.models.network import Propagation, RowScaling
+from ooc_train.models.network_batch import BatchCall
 from ooc_train.models.network_dropout import DropoutMasks, mask_workspace
-from ooc_train.objective.loss import Loss
-from ooc_train.objective.scaling import Scaling
+from ooc_train.models.network_gradient import NetworkGradient
 from ooc_train.optimizers.averaging import average_every, average_share
 from ooc_train.optimizers.optimizer import clip_factor
 from ooc_train.optimizers.rate_table import RateTable
@@ -65,49 +66,6 @@ _KEPT = (("params", "theta"), ("partial", "partial"), ("slots", "slots"))
 def _shares(rows: int) -> int:
     """Return the number of shares that `rows` rows of a batch are cut into."""
     return max(1, min(_SHARES, rows // _SHARE_ROWS))
-
-
-class NetworkGradient(BlockGradient, Protocol):
-    """What updates of a network need of its problem."""
-
-    @property
-    def layers(self) -> Layers:
-        """Sizes and activation of the layers."""
-
-    @property
-    def loss(self) -> Loss:
-        """Loss by the predictors z."""
-
-    @property
-    def scaling(self) -> Scaling | None:
-        """Scaling of the columns; None for the identity."""
-
-    @property
-    def l2(self) -> float:
-        """Strength of the penalty on the weights, in units of the sum of losses."""
-
-    @property
-    def average(self) -> bool:
-        """Whether the model is an average of the parameters, not the last ones."""
-
-    def require_targets(self, block: Block) -> None:
-        """Raise `ValueError` for a y that makes no loss infinite, and is no probability."""
-
-    @property
-    def n_frozen(self) -> int:
-        """Number of parameters, from the first, that stay as they are."""
-
-    @property
-    def dropout(self) -> float:
-        """Probability that a hidden unit is left out of an update."""
-
-    @property
-    def augmentations(self) -> Augmentations | None:
-        """How updates change rows at random; None if they do not."""
-
-    @property
-    def needs(self) -> tuple[KernelSpec, ...]:
-        """Compiled kernels that losses and gradients need."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -147,6 +105,8 @@ class NetworkUpdates(GradientUpdates):
             if self.problem.augmentations.mixup is not None:
                 specs["slopes before"] = ArraySpec((piece, layers.sizes[-1]))
         specs["rows"] = ArraySpec((piece, layers.sizes[0]), self.dtype)
+        specs["targets"] = ArraySpec((piece, layers.sizes[-1]))
+        specs["row weights"] = ArraySpec((piece,))
         specs["partial"] = flat
         specs["slots"] = ArraySpec((len(self.optimizer.slot_powers), 1, *flat.shape), self.dtype)
         return specs
@@ -162,7 +122,16 @@ class NetworkUpdates(GradientUpdates):
     @property
     def needs(self) -> tuple[KernelSpec, ...]:
         """Kernels that every process loads before memory is measured."""
-        return (*self.problem.needs, *network_step_needs(self.optimizer))
+        needs = *self.problem.needs, *network_step_needs(self.optimizer)
+        if not self.in_one_call:
+            return needs
+        return *needs, *network_batch_needs(self.problem.loss, self.problem.layers.activation)
+
+    @property
+    def in_one_call(self) -> bool:
+        """Whether one kernel makes all of a batch but its step: nothing is drawn for it."""
+        drawn = self.problem.dropout or self.problem.augmentations is not None
+        return not drawn and self.problem.loss.target != "distribution"
 
     @contextmanager
     def learner(
@@ -242,7 +211,8 @@ class _Learner:
         self._gradients, self._slots = workspace["gradient"], workspace["slots"]
         ends, n = problem.layers.ends, len(self._params)
         cuts = np.linspace(0, n, max(1, min(_SHARES, n // _PART_PARAMETERS)) + 1).astype(np.int64)
-        self._parts = [(slice(a, b), ends.clip(a, b)) for a, b in pairwise(cuts)]
+        self._parts = [ends.clip(a, b) for a, b in pairwise(cuts)]
+        self._n_others = 0  # gradients of shares that the gradient of the batch lacks yet
         shares = len(self._gradients)
         self._share_rows = -(-len(workspace["rows"]) // shares)
         own = [_of_share(workspace, share, self._share_rows) for share in range(shares)]
@@ -251,11 +221,16 @@ class _Learner:
         if problem.dropout:
             key, layers = int(state["mask key"][0]), problem.layers
             self._masks = [DropoutMasks(problem.dropout, layers, arrays, key) for arrays in own]
+        self._scaled = RowScaling(problem.scaling, np.dtype(updates.dtype))
+        self._calls: list[BatchCall] = []
+        if updates.in_one_call:
+            self._calls = [
+                BatchCall(problem.layers, problem.loss, self._scaled, arrays) for arrays in own
+            ]
         self._augmenter = None
         if problem.augmentations is not None:
             unit = 1.0 if problem.scaling is None else problem.scaling.scale
             self._augmenter = Augmenter(problem.augmentations, workspace, state, unit)
-        self._scaled = RowScaling(problem.scaling, np.dtype(updates.dtype))
         self._rates = RateTable(lambda t: updates.schedule.rate(t, updates.eta0, updates.horizon))
         self._every = average_every(updates.batch_size, _AVERAGE_ROWS)
         self._mean_weight = problem.total_weight / problem.n_rows
@@ -278,6 +253,44 @@ class _Learner:
 
     def _add(self, block: Block, rows: NDArray[np.int64]) -> None:
         """Add the gradient of some rows of a block to the gradient of the batch."""
+        self._add_others()
+        shares = -(-len(rows) // self._share_rows)
+        # The first gradient of a batch needs no array of its own.
+        begins = not self._counters[0]
+        gradients = [*([self._partial] if begins else []), *self._gradients][:shares]
+        add = self._called if self._calls else self._propagated
+        losses, total = add(block, rows, gradients)
+        loss = float(losses.sum())
+        if not math.isfinite(loss):
+            self._problem.raise_if_invalid(block)
+            raise Diverged(
+                f"a loss is no number after {self._counters[1]:,} updates, but the data are "
+                f"finite: the learning rate of {self._updates.eta0:.3g} is too large, or columns "
+                "of large numbers are not scaled; use a smaller rate, standardize=True, or "
+                "scale=1/255 for pixels"
+            )
+        self._n_others = len(gradients) - begins
+        self._counters[[0, 2]] += len(rows)
+        self._state["sums"] += loss, total
+
+    def _called(
+        self, block: Block, rows: NDArray[np.int64], gradients: Sequence[NDArray[Any]]
+    ) -> tuple[Array, float]:
+        """Write the gradients of shares by one call each; return their losses and the weight."""
+        losses, y, weight = np.zeros(len(gradients)), np.asarray(block.y), block.weight
+        block_of = block.X, y, NO_WEIGHTS if weight is None else weight
+
+        def add_share(share: int) -> None:
+            own = rows[share * self._share_rows : (share + 1) * self._share_rows]
+            losses[share] = self._calls[share].gradient(*block_of, own, gradients[share])
+
+        self._team.run(add_share, len(gradients))
+        return losses, len(rows) if weight is None else float(weight[rows].sum())
+
+    def _propagated(
+        self, block: Block, rows: NDArray[np.int64], gradients: Sequence[NDArray[Any]]
+    ) -> tuple[Array, float]:
+        """Write the gradients of shares of drawn rows; return their losses and the weight."""
         taken = self._workspace["rows"][: len(rows)]
         y: Array = block.y[rows]  # type: ignore[index]
         weight = None if block.weight is None else block.weight[rows]
@@ -290,11 +303,7 @@ class _Learner:
         second: tuple[Array, Array] | None = None
         if weight is not None and weight.ndim == 2:
             (y, weight), second = halves(y, weight)
-        shares = -(-len(rows) // self._share_rows)
-        # The first gradient of a batch needs no array of its own.
-        begins = not self._counters[0]
-        gradients = [*([self._partial] if begins else []), *self._gradients][:shares]
-        losses = np.zeros(shares)
+        losses = np.zeros(len(gradients))
 
         def add_share(share: int) -> None:
             own = slice(share * self._share_rows, (share + 1) * self._share_rows)
@@ -311,31 +320,14 @@ class _Learner:
                 out=gradients[share],
             )
 
-        self._team.run(add_share, shares)
-        loss = float(losses.sum())
-        if not math.isfinite(loss):
-            self._problem.raise_if_invalid(block)
-            raise Diverged(
-                f"a loss is no number after {self._counters[1]:,} updates, but the data are "
-                f"finite: the learning rate of {self._updates.eta0:.3g} is too large, or columns "
-                "of large numbers are not scaled; use a smaller rate, standardize=True, or "
-                "scale=1/255 for pixels"
-            )
-        self._add_to_partial(gradients[begins:])
-        self._counters[[0, 2]] += len(rows)
-        self._state["sums"] += loss, total
+        self._team.run(add_share, len(gradients))
+        return losses, total
 
-    def _add_to_partial(self, gradients: Sequence[NDArray[Any]]) -> None:
+    def _add_others(self) -> None:
         """Add the gradients of shares to that of the batch, in their order."""
-        if not gradients:
-            return
-
-        def add(part: int) -> None:
-            those, _ = self._parts[part]
-            for gradient in gradients:
-                self._partial[those] += gradient[those]
-
-        self._team.run(add, len(self._parts))
+        for gradient in self._gradients[: self._n_others]:
+            self._partial += gradient
+        self._n_others = 0
 
     def step(self) -> None:
         """Update the parameters by the gradient of the batch, which is complete."""
@@ -348,32 +340,37 @@ class _Learner:
         scale = 1.0 / (rows * self._mean_weight)
         decay = self._problem.l2 / self._problem.total_weight
         n_frozen = len(self._frozen)
-        self._partial[:n_frozen] = 0.0
+        if n_frozen or updates.optimizer.clip_norm:
+            self._add_others()
+            self._partial[:n_frozen] = 0.0
         if updates.optimizer.clip_norm:
             scale, decay = self._clipped(scale, decay), 0.0
+        share = 0.0
+        if self._problem.average and (t + 1) % self._every == 0:
+            state["clock"][AVERAGED] += 1.0
+            share = average_share(float(state["clock"][AVERAGED]))
+        others, self._n_others = self._gradients[: self._n_others], 0
         self._team.run(
             lambda i: network_step(
                 updates.optimizer,
                 self._params,
                 self._partial,
+                others,
                 self._slots,
-                self._parts[i][1],
+                state["average"],
+                self._parts[i],
                 scale=scale,
                 decay=decay,
                 eta=eta,
                 age=float(state["clock"][AGE]),
                 part=part,
+                share=share,
             ),
             len(self._parts),
         )
         self._params[:n_frozen] = self._frozen
         self._counters[0] = 0
         self._counters[1] += 1
-        if self._problem.average and self._counters[1] % self._every == 0:
-            state["clock"][AVERAGED] += 1.0
-            share = average_share(float(state["clock"][AVERAGED]))
-            state["average"] *= 1.0 - share
-            state["average"] += np.multiply(self._params, share, out=self._gradients[0])
 
     def _clipped(self, scale: float, decay: float) -> float:
         """Turn the gradient sum into the mean objective's gradient; return its clipping factor."""
@@ -389,6 +386,7 @@ class _Learner:
     def close(self) -> None:
         """Copy parameters, slots and the gradient of an unfinished batch into the state."""
         state = self._state
+        self._add_others()
         for name, array in _KEPT:
             state[array][...] = self._workspace[name].reshape(state[array].shape)
         if not self._counters[0]:

@@ -21,6 +21,7 @@ from numba.np.arrayobj import populate_array
 from ooc_train.kernels.compiled.clipped_rows import add_clipped_of, network_clipped_of
 from ooc_train.kernels.compiled.full_batch import add_rows_of, predictor
 from ooc_train.kernels.compiled.loop_parts import activation_parts, loss_parts, optimizer_parts
+from ooc_train.kernels.compiled.network_batches import network_batch_of
 from ooc_train.kernels.compiled.network_passes import network_backward_of, network_forward_of
 from ooc_train.kernels.compiled.network_steps import loss_slopes_of, network_step_of
 from ooc_train.kernels.compiled.outer import add_outer_products
@@ -38,6 +39,9 @@ SOURCES: dict[str, Callable[[Any], Any]] = {
     "loss_slopes": lambda spec: loss_slopes_of(loss_parts(spec.loss)),
     "network_backward": lambda spec: network_backward_of(activation_parts(spec.activation)),
     "network_clipped": lambda spec: network_clipped_of(activation_parts(spec.activation)),
+    "network_batch": lambda spec: network_batch_of(
+        loss_parts(spec.loss), activation_parts(spec.activation)
+    ),
     "network_forward": lambda spec: network_forward_of(activation_parts(spec.activation)),
     "network_step": lambda spec: network_step_of(optimizer_parts(spec.optimizer)),
     "predictor": lambda spec: predictor,  # noqa: ARG005

@@ -17,6 +17,11 @@ _TINY = 1e-37
 holds with fewer digits. Running means get there where a unit no longer learns."""
 
 
+_BLOCK = 2048
+"""Parameters that go through the loops of a step at a time: their arrays stay in the nearest
+cache."""
+
+
 @intrinsic  # type: ignore[untyped-decorator]
 def _in_type_of(typing_context: Any, array: Any, values: Any) -> Any:  # noqa: ARG001 (numba's protocol)
     """Return float64 numbers, one or a tuple of them, in the type of an array's numbers."""
@@ -72,6 +77,18 @@ def network_step_of(optimizer: OptimizerParts) -> Any:
     load_slots, store_slots = optimizer.load, slot_storer(optimizer.slots, _store_normal)
 
     @strict_part
+    def add_others(g: Array, others: Array, start: Any, count: Any) -> None:
+        for k in range(len(others)):
+            for i in range(count):
+                g[start + np.uint64(i)] += others[k, start + np.uint64(i)]
+
+    @strict_part
+    def average_with(average: Array, theta: Array, share: float, start: Any, count: Any) -> None:
+        for i in range(count):
+            j = start + np.uint64(i)
+            average[j] += share * (theta[j] - average[j])
+
+    @strict_part
     def network_step(arguments: Any) -> None:
         theta, g, slots, ends = arguments.theta, arguments.g, arguments.slots, arguments.ends
         numbers = _in_type_of(theta, arguments.optimizer)
@@ -83,13 +100,18 @@ def network_step_of(optimizer: OptimizerParts) -> Any:
             if s % 2 == 0:
                 decay = _in_type_of(theta, arguments.decay)
                 kept = _in_type_of(theta, retained(arguments.optimizer, arguments.eta))
-            start = np.uint64(ends[s])  # an index without a sign is never counted from the end
-            for i in range(np.uint64(ends[s + 1] - ends[s])):
-                j = start + np.uint64(i)
-                slope = scale * g[j] + decay * theta[j]
-                before = load_slots(slots, 0, j)
-                stepped = step_of(numbers, kept * theta[j], slope, eta, scalars, *before)
-                store_slots(slots, 0, j, stepped)
-                theta[j] = stepped[0]
+            for first in range(ends[s], ends[s + 1], _BLOCK):
+                start = np.uint64(first)  # an index without a sign is never counted from the end
+                count = np.uint64(min(_BLOCK, ends[s + 1] - first))
+                add_others(g, arguments.others, start, count)
+                for i in range(count):
+                    j = start + np.uint64(i)
+                    slope = scale * g[j] + decay * theta[j]
+                    before = load_slots(slots, 0, j)
+                    stepped = step_of(numbers, kept * theta[j], slope, eta, scalars, *before)
+                    store_slots(slots, 0, j, stepped)
+                    theta[j] = stepped[0]
+                if arguments.share > 0.0:
+                    average_with(arguments.average, theta, arguments.share, start, count)
 
     return network_step
