@@ -469,7 +469,7 @@ def test_data_that_are_damaged_end_a_run_with_1_and_a_line(tmp_path, scheduler):
     shard.write_bytes(blob)
     damaged = here(*arguments)
     assert (damaged.exit_code, damaged.stdout) == (1, "")
-    assert damaged.stderr.startswith("error: X, chunk 0 (rows 0 to 4,999) in ")
+    assert damaged.stderr.startswith(f"error: X, chunk 0 (rows 0 to {store.chunk_rows - 1}) in ")
     assert len(damaged.stderr.splitlines()) == 1
     shard.unlink()
     assert "its file is missing" in here(*arguments).stderr
@@ -1013,7 +1013,7 @@ def test_the_story_of_a_run(flights, tmp_path):
     )
     assert end.startswith("converged after ")
     assert solver == "solver: newton (a smooth loss, and 147 parameters: at most 512)"
-    spent = "(reading|decoding|computing|waiting|dask)"
+    spent = "(reading|decoding|computing|waiting|dask|evaluating)"
     assert re.fullmatch(rf"time spent: {spent} \d+ %(, {spent} \d+ %)*", where)
     assert saved == f"saved in {out}"
     dashboard, page, about, *plan = shown.splitlines()
