@@ -2,6 +2,7 @@
 
 import itertools
 import os
+import signal
 import subprocess
 import sys
 import tempfile
@@ -354,3 +355,27 @@ def test_segments_of_a_replica_go_on_in_one_worker():
 def place_of(number):
     """Return the number, and the address of the worker that has the call."""
     return number, distributed.get_worker().address
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("n_workers", [1, 2])
+def test_updates_go_on_when_all_workers_were_lost(tmp_path, n_workers):
+    X = np.random.default_rng(0).normal(size=(2000, 3))
+    store = write_store(tmp_path / "a", X, (X[:, 0] > 0).astype(int), chunk_rows=200)
+    model = LogisticModel()
+    training = Training(batch_size=64, max_iter=4, tol=0.0, replicas=n_workers, random_state=0)
+    with (
+        LocalCluster(n_workers=n_workers, dashboard_address="127.0.0.1:0") as cluster,
+        cluster.get_client() as client,
+    ):
+        pids = list(client.run(os.getpid).values())
+
+        def kill(event):
+            if isinstance(event, Stepped) and event.n_iter == 2:
+                for pid in pids:
+                    os.kill(pid, signal.SIGKILL)
+
+        whole: Any = train(model, store, training, client=client)[0].predictor
+        killed: Any = train(model, store, training, client=client, callbacks=[kill])[0].predictor
+        assert pids != list(client.run(os.getpid).values())
+    assert killed.coef.tobytes() == whole.coef.tobytes()

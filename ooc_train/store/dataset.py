@@ -81,7 +81,7 @@ class Store:
     >>> from ooc_train import make_data
     >>> store = make_data("made.zarr", rows=1_000, features=4)
     >>> store.n_chunks, store.total_bytes
-    (1, 17000)
+    (32, 17000)
     >>> store.read("X", 0, 2).shape
     (2, 4)
     """

@@ -84,6 +84,7 @@ class DaskExecutor:
         self._endings = getattr(client.cluster, "endings", None)
         self._ended = len(self._endings) if self._endings is not None else 0
         self.held: Callable[[], tuple[int, int]] | None = None
+        self._placed: set[str] = set()
 
     def run(
         self,
@@ -171,6 +172,7 @@ class DaskExecutor:
             return list(self.client.compute(tasks))
         pickles, arrays = zip(*(sealed(function, (*shared, *call)) for call in calls), strict=True)
         places = self._places(len(calls)) if name == "scan" else [{} for _ in calls]
+        self._placed = {key for key, place in zip(keys, places, strict=True) if place}
         if not any(arrays) and not any(places):
             return list(self.client.map(pickle.loads, pickles, key=keys, pure=False))
         # Dask warns of tasks above 10 MiB; the plan accounts for these.
@@ -197,7 +199,7 @@ class DaskExecutor:
         first = int(self._token, 16)  # drivers of one scheduler begin with different workers
         return [
             {"workers": [workers[(first + i) % len(workers)]], "allow_other_workers": True}
-            if workers
+            if len(workers) > 1
             else {}
             for i in range(count)
         ]
@@ -218,6 +220,7 @@ class DaskExecutor:
         For up to 0.2 s, the driver waits until no more than `enough` futures are pending.
         """
         lost_since: float | None = None
+        waiting: set[Future] = set()
         limit = worker_timeout(self.client)
         look = min(RESTART_SECONDS, max(0.1, limit / 4))
         until = perf_counter() + _COLLECT_SECONDS
@@ -237,6 +240,7 @@ class DaskExecutor:
                 restart_workers(self.client)
                 if self.client.nthreads():
                     lost_since = None
+                    waiting = self._cancel_stuck(left, waiting)
                     continue
                 lost_since = lost_since or perf_counter()
                 if perf_counter() - lost_since > limit:
@@ -244,6 +248,20 @@ class DaskExecutor:
             else:
                 if len(pending) - len(done) <= enough or perf_counter() > until:
                     return done
+
+    def _cancel_stuck(self, pending: set[Future], before: set[Future]) -> set[Future]:
+        """Cancel tasks that wait for a lost worker, to be submitted anew; return those that wait.
+
+        Dask gives a task with a place to another worker when that worker is lost. If there is none
+        then, it gives the task to none that joins later. `before` are those that waited before.
+        """
+        if not self._placed:
+            return set()
+        running = {key for keys in self.client.processing().values() for key in keys}
+        waiting = {each for each in pending if each.key in self._placed - running}
+        if stuck := waiting & before:
+            self.client.cancel(list(stuck))
+        return waiting
 
     @property
     def ended(self) -> str:
@@ -294,7 +312,8 @@ class DaskExecutor:
         """Return the results of futures, and the lost workers of each future without a result.
 
         One round trip fetches all. Dask has given up the tasks of the other futures, or has
-        cancelled them because the last worker with shared arrays was lost.
+        cancelled them because the last worker with shared arrays was lost; or they had a place at a
+        worker that was lost.
         """
         try:
             return self.client.gather(done, direct=self.direct), {}
@@ -302,7 +321,7 @@ class DaskExecutor:
             if self.client.status != "running" or _CONNECTION_LOST in str(error):
                 raise scheduler_gone(self.client) from error
             lost = {future: 1 for future in done if future.status != "finished"}
-            if not lost or not self._scattered:
+            if not lost or not (self._scattered or self._placed):
                 raise
         except KilledWorker as error:
             lost = {
