@@ -1,6 +1,8 @@
 """`ooc-train train --resume RUN`: a command that was ended or killed goes on."""
 
 import os
+import pty
+import re
 import signal
 import subprocess
 import sys
@@ -217,3 +219,30 @@ def test_a_driver_killed_alone_leaves_no_worker_and_a_resume_may_start_at_once(t
     semaphores = Path("/dev/shm")
     if semaphores.exists():
         assert not [each for each in os.listdir(semaphores) if f"-{process.pid}-" in each]
+
+
+@pytest.mark.slow
+def test_a_closed_terminal_leaves_a_checkpoint_from_which_the_run_goes_on(tmp_path, whole):
+    given = words(
+        whole / "a.zarr", *SETTINGS, "--workers", 2, "--max-iter", 10, "--out", tmp_path / "run"
+    )
+    given.remove("--quiet")
+    given += ["--checkpoint-every", "1h"]
+    pid, terminal = pty.fork()
+    if pid == 0:
+        os.chdir(ROOT)
+        os.execv(given[0], given)
+    said = b""
+    # The bar may begin with a later pass than the first, if the machine is fast.
+    while not re.search(rb"pass [1-9] of 10", said):
+        said += os.read(terminal, 10_000)
+    workers = processes_of(pid)
+    os.close(terminal)  # SIGHUP for the driver and its workers
+    _, status = os.waitpid(pid, 0)
+    assert os.waitstatus_to_exitcode(status) == 128 + signal.SIGHUP
+    assert os.listdir(tmp_path / "run.checkpoint") == ["000001"]
+    assert load_fitted(tmp_path / "run").report["n_iter"] < 10
+    psutil.wait_procs(workers, 60)
+    ran = run("--resume", tmp_path / "run")
+    assert ran.returncode == 0, ran.stderr
+    require_same_parameters(tmp_path / "run", whole / "due")
