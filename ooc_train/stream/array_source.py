@@ -131,7 +131,12 @@ def beside(source: ArraySource, *given: Any) -> ArraySource:
     >>> beside(ArraySource(X.reshape(2, 4), np.zeros((2, 1))), X).copied
     16
     """
-    heads = [np.asarray(values[:1]) for values in given if hasattr(values, "__getitem__")]
+    # A slice of a frame with an index of numbers may mean labels; `iloc` has positions.
+    heads = [
+        np.asarray(getattr(values, "iloc", values)[:1])
+        for values in given
+        if hasattr(values, "__getitem__")
+    ]
     made = (values for values in (source.X, source.y, source.weight) if values is not None)
     return replace(
         source,

@@ -103,6 +103,7 @@ class DaskExecutor:
         """
         waiting, again = iter(calls), list[_Call]()
         pending: dict[Future, _Call] = {}
+        self._placed.clear()
         large = apart(shared)
         scatters = sum(raw.nbytes for raw in large) >= SHARED
         try:
@@ -172,7 +173,7 @@ class DaskExecutor:
             return list(self.client.compute(tasks))
         pickles, arrays = zip(*(sealed(function, (*shared, *call)) for call in calls), strict=True)
         places = self._places(len(calls)) if name == "scan" else [{} for _ in calls]
-        self._placed = {key for key, place in zip(keys, places, strict=True) if place}
+        self._placed |= {key for key, place in zip(keys, places, strict=True) if place}
         if not any(arrays) and not any(places):
             return list(self.client.map(pickle.loads, pickles, key=keys, pure=False))
         # Dask warns of tasks above 10 MiB; the plan accounts for these.
