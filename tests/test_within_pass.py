@@ -118,13 +118,19 @@ class Losses:
             self.losses.append(event.loss)
 
 
+class OfSize(SimpleNamespace):
+    """Stands for the rows of a stream."""
+
+    n_features, dtype = 1000, "<f4"
+
+
 def watching(n_rows):
     """The losses within the passes of updates, whose solver is not asked."""
     rows, y = np.zeros((max(n_rows, 2), 1)), np.arange(max(n_rows, 2.0)) % 2
     task: Any = Task.of(
         LogisticModel(), read_inputs(rows, y, classifier=True), Training(batch_size=1)
     )
-    stream: Any = SimpleNamespace(source=SimpleNamespace(n_rows=n_rows))
+    stream: Any = SimpleNamespace(source=OfSize(n_rows=n_rows))
     watch: Any = WithinPass(task, stream)
     watch.begin(None, None)
     return watch
@@ -163,7 +169,42 @@ def test_a_loss_is_due_after_a_second_or_a_share_of_a_pass(monkeypatch):
         return PartialPass(1, 10, states=(state,))
 
     found = []
-    for seconds, rows in ((0.05, 900), (0.2, 1), (0.25, 100), (0.4, 15), (0.5, 22), (1.6, 23)):
+    times = (0.05, 900), (0.3, 1), (0.35, 100), (0.6, 15), (0.7, 22), (1.75, 23), (1.9, 900)
+    for seconds, rows in times:
         now[0] = 10.0 + seconds
         found.append(watch.look(progress, rows, seconds))
-    assert [point and point.seconds for point in found] == [None, 0.2, None, None, 0.5, 1.6]
+    assert [point and point.seconds for point in found] == [None, 0.3, None, None, 0.7, 1.75, None]
+
+
+def test_losses_that_take_long_are_rare(monkeypatch):
+    now, took, spent = [10.0], 0.01, 0.0
+    monkeypatch.setattr(within_pass, "perf_counter", lambda: now[0])
+    watch = watching(1000)
+
+    def progress():
+        nonlocal spent
+        now[0] += took
+        spent += took
+        return PartialPass(1, 10, states=({"sums": np.ones(2), "counters": np.zeros(3, int)},))
+
+    while now[0] < 60.0:  # rows of 5 passes a second
+        now[0] += 0.01
+        watch.look(progress, int(5000 * now[0]), now[0])
+    assert 20 * took < spent < 0.006 * 50.0
+
+
+@pytest.mark.parametrize(
+    ("n_rows", "seconds", "is_read"), [(10**6, 4, False), (10**6, 6, True), (2 * 10**6, 0, True)]
+)
+def test_the_sample_of_a_short_run_is_not_read(n_rows, seconds, is_read, monkeypatch):
+    now, reads = [10.0], []
+    monkeypatch.setattr(within_pass, "perf_counter", lambda: now[0])
+    monkeypatch.setattr(within_pass.SampleMetrics, "read", lambda _, stream: reads.append(stream))
+    rows, y = np.zeros((2, 1)), np.arange(2.0)
+    task = Task.of(LogisticModel(), read_inputs(rows, y, classifier=True))
+    stream: Any = SimpleNamespace(source=OfSize(n_rows=n_rows))
+    watch = WithinPass(task, stream)
+    now[0] += seconds
+    state: Any = None
+    watch.begin(None, state)
+    assert bool(reads) == is_read

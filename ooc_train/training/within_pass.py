@@ -3,6 +3,7 @@
 Of a full-batch pass it is the mean loss of the rows so far. Of least squares it is that of the
 model which the rows so far give. Of updates it is the mean loss of rows just before their update.
 Metrics of the model so far stand beside it, of a sample that was read before (`sample_metrics`).
+All of this takes less than 1 % of a run's seconds, but for runs that end within a second.
 """
 
 from collections.abc import Callable
@@ -23,11 +24,15 @@ from ooc_train.stream.passes import Stream
 from ooc_train.training.sample_metrics import SampleMetrics
 from ooc_train.training.task import Task
 
-_SECONDS, _SHARE, _LEAST_SECONDS = 1.0, 0.02, 0.1
+_SECONDS, _SHARE, _LEAST_SECONDS = 1.0, 0.02, 0.25
 """A loss is due after so many seconds, or after such a share of a pass and the least seconds."""
 
 _REST = 200
 """The next loss comes after this many times the seconds that a loss took: at most 0.5 %."""
+
+_SAMPLE_SECONDS, _SAMPLE_BYTES = 5.0, 4 * 2**30
+"""The sample is read before the first pass that begins after so many seconds, since to read it takes
+20 to 50 ms; of so many bytes of rows, whose first pass takes long, before the first pass."""
 
 _MOST_COLUMNS = 512
 """Limit of columns up to which the equations of least squares are solved within a pass."""
@@ -54,15 +59,23 @@ class WithinPass:
         self._metrics: SampleMetrics | None = None
         if not isinstance(solver, PrivateUpdates):  # the loss of the rows is no one's to know
             self._metrics = SampleMetrics(task.model, task.problem, task.inputs)
-        self._due, self._rows_due = perf_counter() + _SECONDS, 0.0
+        self._began = self._last = perf_counter()
+        self._rest, self._rows_due = _LEAST_SECONDS, 0.0
 
     def begin(self, problem: Any, state: State) -> None:
         """Note the problem and the state that asks for the pass that follows."""
-        if self._metrics is not None:
+        if self._metrics is not None and self._is_long:
             self._metrics.read(self._stream)
         self._problem, self._state = problem, state
         self._seen = np.zeros(2)
         self._rows_due = 0.0
+
+    @property
+    def _is_long(self) -> bool:
+        """Whether the run has taken so long, or will, that the sample costs it little."""
+        rows = self._rows
+        size = rows.n_rows * rows.n_features * np.dtype(rows.dtype).itemsize
+        return size >= _SAMPLE_BYTES or perf_counter() - self._began >= _SAMPLE_SECONDS
 
     def look(
         self, progress: Callable[[], PartialPass], rows: int, seconds: float
@@ -72,15 +85,14 @@ class WithinPass:
         None if none is due, or if the pass adds up no loss.
         """
         now, n_rows = perf_counter(), self._rows.n_rows
-        last = self._due - _SECONDS
-        if now < self._due and (rows < self._rows_due or now - last < _LEAST_SECONDS):
+        since = now - self._last
+        if since < self._rest or (since < _SECONDS and rows < self._rows_due):
             return None
         part = progress()
         found = self._loss(part)
         metrics = {} if found is None else self._metrics_of(part)
-        took = perf_counter() - now
-        self._due = now + max(_SECONDS, _REST * took)
-        self._rows_due = rows + _SHARE * n_rows if _REST * took < _SECONDS else np.inf
+        self._last, self._rows_due = now, rows + _SHARE * n_rows
+        self._rest = max(_LEAST_SECONDS, _REST * (perf_counter() - now))
         if found is None or not np.isfinite(found[0]):
             return None
         return LossPoint(rows / n_rows, seconds, *found, metrics)
