@@ -31,8 +31,8 @@ _REST = 200
 """The next loss comes after this many times the seconds that a loss took: at most 0.5 %."""
 
 _SAMPLE_SECONDS, _SAMPLE_BYTES = 5.0, 4 * 2**30
-"""The sample is read before the first pass that begins after so many seconds: to read it takes 20 to
-50 ms. Of so many bytes of rows, whose first pass takes long, it is read before the first pass."""
+"""The sample is read before the first pass that begins after so many seconds: to read it takes 20
+to 50 ms. Of so many bytes of rows, whose first pass takes long, it is read before that pass."""
 
 _MOST_COLUMNS = 512
 """Limit of columns up to which the equations of least squares are solved within a pass."""
