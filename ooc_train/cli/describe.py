@@ -11,7 +11,7 @@ from ooc_train.core.schema import flag, list_of, mapping, or_none, record, texts
 from ooc_train.core.schema import text as is_text
 from ooc_train.core.text import few, losses, pixel_name, printable
 from ooc_train.core.units import approximate_bytes, approximate_duration
-from ooc_train.tables.names import as_option
+from ooc_train.tables.names import as_option, delimiter_option
 
 if TYPE_CHECKING:
     from ooc_train.runs.fitted import Fitted
@@ -31,7 +31,7 @@ _RECIPE = record(
             )
         ),
     },
-    optional={"formats": mapping},
+    optional={"formats": mapping, "delimiter": is_text, "encoding": is_text},
 )
 """The parts of a recipe that `info` shows; the whole is checked when it is applied."""
 
@@ -51,7 +51,7 @@ def describe_store(store: "Store", columns: int) -> dict[str, Any]:
     columns : int
         Number of columns of X whose statistics are included.
     """
-    ids = store.row_id
+    ids, recipe = store.row_id, store.recipe or {}
     decoded = store.total_bytes + (0 if ids is None else store.n_rows * ids.row_bytes)
     at_rest = _bytes_at_rest(store.path)  # None of a share, which has no rows of its own
     found: dict[str, Any] = {
@@ -84,7 +84,8 @@ def describe_store(store: "Store", columns: int) -> dict[str, Any]:
         "store_id": store.store_id or None,
         "notes": list(store.notes),
         "raw_columns": _raw_columns(store),
-        "cell_formats": (store.recipe or {}).get("formats"),
+        "csv": {name: recipe[name] for name in ("delimiter", "encoding") if name in recipe} or None,
+        "cell_formats": recipe.get("formats"),
         "columns": None,
     }
     statistics, names, row_shape = store.statistics, store.feature_names, store.row_shape
@@ -154,7 +155,7 @@ def store_text(store: "Store", columns: int) -> str:
         text += ["", *aligned([["raw column", "is a", "type", "features"], *table], left=(0, 1, 2))]
         if (more := len(raw) - len(table)) > 0:
             text.append(f"... and {more:,} more (--columns {len(raw)})")
-    if formats := found["cell_formats"]:
+    if formats := {**(found["csv"] or {}), **(found["cell_formats"] or {})}:
         text.append(printable(f"cells are read by {_format_options(formats)}"))
     if found["columns"]:
         table = [
@@ -237,9 +238,12 @@ def _raw_columns(store: "Store") -> list[dict[str, Any]] | None:
 
 
 def _format_options(formats: Mapping[str, Any]) -> str:
-    """Return the formats of cells that a recipe holds, as options of `ingest`."""
+    """Return how a recipe has files and cells written, as options of `ingest`."""
     found = []
     for name, value in formats.items():
+        if name == "delimiter":
+            found.append(delimiter_option(value))
+            continue
         each = [value]
         if isinstance(value, Mapping):
             each = [f"{column}={form}" if column else form for column, form in value.items()]

@@ -66,7 +66,7 @@ def options_of_tables(roles: Mapping[str, Any], csv: CsvOptions) -> dict[str, An
     }
     return passed | {
         "--delimiter": csv.delimiter,
-        "--encoding": csv.encoding != CsvOptions().encoding,
+        "--encoding": csv.encoding,
     }
 
 

@@ -177,9 +177,13 @@ class CsvOptions:
 
     delimiter: Annotated[
         str | None,
-        option(of="CSV", metavar="CHAR", help="Cell separator (default: comma; tab for .tsv)."),
+        option(
+            of="CSV",
+            metavar="CHAR",
+            help="Cell separator (default: as at ingest; there a comma, or a tab for .tsv).",
+        ),
     ] = None
-    encoding: Annotated[str, option(of="CSV", help="Text encoding, such as latin1.")] = "utf8"
+    encoding: Annotated[str | None, option(of="CSV", help="Text encoding, such as latin1.")] = None
 
 
 @dataclass(frozen=True)
@@ -188,10 +192,7 @@ class RawFileOptions(CsvOptions):
 
     unseen: Annotated[
         Literal["error", "other", "ignore"] | None,
-        typer.Option(
-            help="How to treat categories of raw files that are not in the training rows "
-            "(default: as set at ingest)."
-        ),
+        typer.Option(help="Use of categories that no training row had (default: as at ingest)."),
     ] = None
 
 

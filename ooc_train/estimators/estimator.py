@@ -307,7 +307,7 @@ class Estimator(ValidatingEstimator):
         overwrite: bool = False,
         unseen: Unseen | None = None,
         delimiter: str | None = None,
-        encoding: str = "utf8",
+        encoding: str | None = None,
     ) -> str:
         """Predict for each row of raw files of any size, by the recipe of the training data.
 
@@ -323,8 +323,8 @@ class Estimator(ValidatingEstimator):
             Whether an existing output is replaced.
         unseen : {"error", "other", "ignore"}, optional
             Treatment of values that no training row had; None is that of the recipe.
-        delimiter, encoding : str
-            Delimiter and encoding of CSV.
+        delimiter, encoding : str, optional
+            Delimiter and encoding of CSV; by default those of the training files.
 
         Returns
         -------

@@ -60,7 +60,7 @@ def open_raw_rows(
     needs_y: bool,
     unseen: Unseen | None,
     delimiter: str | None,
-    encoding: str,
+    encoding: str | None,
     warn: Callable[[str], None],
 ) -> tuple[Fitted, RawRows]:
     """Return the model with its columns in the order of its recipe, and the rows of raw files.
@@ -80,5 +80,7 @@ def open_raw_rows(
     except ValueError as error:
         raise InvalidRun(f"the run's recipe can't be used: {error}") from None
     fitted = fitted.for_columns(recipe.feature_names, recipe.n_features, "its recipe")
-    tables = open_tables(paths, delimiter=delimiter, encoding=encoding)
+    tables = open_tables(
+        paths, delimiter=delimiter, encoding=encoding, recipe=recipe, needs_y=needs_y
+    )
     return fitted, RawRows(tables, recipe, needs_y, unseen, warn)

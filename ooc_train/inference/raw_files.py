@@ -49,7 +49,7 @@ def predict_files(
     overwrite: bool = False,
     unseen: Unseen | None = None,
     delimiter: str | None = None,
-    encoding: str = "utf8",
+    encoding: str | None = None,
     memory_ceiling: str | int | Ceiling | None = None,
     progress: Progress = no_progress,
     warn: Callable[[str], None] = warnings.warn,
@@ -73,8 +73,9 @@ def predict_files(
         Whether an existing output is replaced, once the new one is complete.
     unseen : {"error", "other", "ignore"}, optional
         Treatment of values that no training row had; None is that of the recipe.
-    delimiter, encoding : str
-        Delimiter and encoding of CSV.
+    delimiter, encoding : str, optional
+        Delimiter and encoding of CSV; by default those of the training files. Where the header
+        has the columns of the recipe under another delimiter alone, that one is used, or refused.
     memory_ceiling : str, int, Ceiling or None
         The most memory that this process may hold.
     progress : callable
@@ -146,7 +147,7 @@ def evaluate_files(
     *,
     unseen: Unseen | None = None,
     delimiter: str | None = None,
-    encoding: str = "utf8",
+    encoding: str | None = None,
     memory_ceiling: str | int | Ceiling | None = None,
     progress: Progress = no_progress,
     warn: Callable[[str], None] = warnings.warn,

@@ -7,6 +7,7 @@ used. This reader holds three. It also knows the number of each row, for error m
 from collections import deque
 from collections.abc import Generator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import closing
 from dataclasses import dataclass, replace
 from functools import partial
 
@@ -53,11 +54,28 @@ class Head:
     unnamed: bool = False
 
 
-def read_head(path: str, delimiter: str, encoding: str) -> tuple[Dialect, Head]:
-    """Read the first block of a file, or raise `InvalidTable` if it has no header or is no text."""
-    with explain_csv_errors(path, encoding):
-        longest = longest_line(path)
-        dialect = Dialect(delimiter, encoding, max(BLOCK_BYTES, _ROWS_PER_BLOCK * longest))
+def read_names(path: str, dialect: Dialect) -> tuple[str, ...]:
+    """Return the names in the header of a file; errors are those of `read_head`."""
+    with explain_csv_errors(path, dialect.encoding), open_raw(path) as raw:
+        dialect = _with_blocks(dialect, path)
+        with closing(text_blocks(raw, path, dialect)) as blocks:
+            text, _ = next(blocks, (b"", 0))
+        return column_names(path, text, dialect)[0]
+
+
+def _with_blocks(dialect: Dialect, path: str) -> Dialect:
+    """Return the dialect with blocks that hold a few rows of the file."""
+    rows = _ROWS_PER_BLOCK * longest_line(path)
+    return replace(dialect, block_bytes=max(BLOCK_BYTES, rows))
+
+
+def read_head(path: str, dialect: Dialect) -> tuple[Dialect, Head]:
+    """Read the first block of a file, or raise `InvalidTable` if it has no header or is no text.
+
+    The dialect that is returned says how its blocks are parsed too.
+    """
+    with explain_csv_errors(path, dialect.encoding):
+        dialect = _with_blocks(dialect, path)
         with open_raw(path) as raw:
             blocks = text_blocks(raw, path, dialect)
             text, position = next(blocks, (b"", 0))
@@ -71,7 +89,7 @@ def read_head(path: str, delimiter: str, encoding: str) -> tuple[Dialect, Head]:
                     types, n_rows = column_types(text, names, dialect, skipped=0)
     for name, kind in zip(names, types, strict=True):
         if pa.types.is_binary(kind):
-            raise InvalidTable(not_text(path, encoding, f"the column {name!r}"))
+            raise InvalidTable(not_text(path, dialect.encoding, f"the column {name!r}"))
     # The part of the next block that was read counts neither as rows nor as bytes.
     read = position if compression_of(path) else len(text)
     schema = pa.schema(list(zip(names, types, strict=True)))

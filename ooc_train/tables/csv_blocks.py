@@ -2,7 +2,7 @@
 
 import codecs
 import re
-from collections.abc import Iterator
+from collections.abc import Generator
 from dataclasses import dataclass
 from typing import Any
 
@@ -10,7 +10,7 @@ import pyarrow as pa
 
 from ooc_train.core.files import require_regular
 from ooc_train.errors import InvalidTable, TableNotFound
-from ooc_train.tables.diagnostics import BrokenText, is_utf8, not_text, row_too_long
+from ooc_train.tables.diagnostics import BrokenText, is_utf8, not_text, row_too_long, seems_utf8
 from ooc_train.tables.names import TABLE, compression_of
 from ooc_train.tables.quotes import whole_rows
 
@@ -45,12 +45,15 @@ class Dialect:
         Bytes of text that are parsed at a time: enough for a few rows.
     wide : bool
         Whether columns are parsed by type, since there are many, and not one by one.
+    encoding_is_assumed : bool
+        Whether nobody told the encoding of the file, which is that of others.
     """
 
     delimiter: str = ","
     encoding: str = "utf8"
     block_bytes: int = BLOCK_BYTES
     wide: bool = False
+    encoding_is_assumed: bool = False
 
     @property
     def held_bytes(self) -> int:
@@ -69,7 +72,7 @@ class Dialect:
         return 1 if self.block_bytes > BLOCK_BYTES else _PARSERS
 
 
-def text_blocks(raw: Any, path: str, dialect: Dialect) -> Iterator[tuple[bytes, int]]:
+def text_blocks(raw: Any, path: str, dialect: Dialect) -> Generator[tuple[bytes, int], None, None]:
     """Yield blocks of whole rows in UTF-8, and the bytes of the file that were read so far.
 
     Blank lines at the start of the file are left out.
@@ -78,11 +81,23 @@ def text_blocks(raw: Any, path: str, dialect: Dialect) -> Iterator[tuple[bytes, 
     decoder = None
     if not is_utf8(dialect.encoding):
         decoder = codecs.getincrementaldecoder(dialect.encoding)()
+    unicode = None
+    if decoder is not None and dialect.encoding_is_assumed:
+        unicode = codecs.getincrementaldecoder("utf8")()
     delimiter = ord(dialect.delimiter)
     stream, packed, rest, first = _decompressed(raw, path), compression_of(path), b"", True
     while True:
         part = _read(stream, dialect.block_bytes, _UNPACK_BYTES if packed else dialect.block_bytes)
         ended = not part
+        if unicode is not None:
+            try:
+                letters = unicode.decode(part, ended)
+            except UnicodeDecodeError:
+                unicode = None
+            else:
+                # Latin 1 would read any text of UTF-8, as other letters.
+                if not letters.isascii():
+                    raise InvalidTable(seems_utf8(path, dialect.encoding))
         if decoder is not None:
             part = decoder.decode(part, ended).encode()
         text = rest + part

@@ -130,6 +130,14 @@ def not_text(path: str, encoding: str, what: str, likely: str | None = None) -> 
     )
 
 
+def seems_utf8(path: str, encoding: str) -> str:
+    """Return the message for a file in UTF-8, unlike the training files."""
+    return (
+        f"{path} seems to be text in UTF-8, and the training files were in {encoding}; say which "
+        f"it is: --encoding utf8, or --encoding {encoding}"
+    )
+
+
 @contextmanager
 def explain_csv_errors(
     path: str, encoding: str, first: int = 0, names: Sequence[str] = ()

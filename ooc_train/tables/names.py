@@ -7,6 +7,7 @@ from collections.abc import Iterable, Sequence
 from typing import Literal
 
 from ooc_train.core.files import FileKind
+from ooc_train.core.schema import shown
 from ooc_train.errors import InvalidTable
 
 TABLE = FileKind("a raw file", 2**63, InvalidTable, "name files of CSV or Parquet")
@@ -97,6 +98,36 @@ def require_matching_name(path: str, head: bytes) -> None:
     raise InvalidTable(f"{path} is {what}, by its first bytes, which its name does not say; {way}")
 
 
+DELIMITERS = (",", ";", "\t", "|")
+"""Characters that usually stand between cells."""
+
+
+def default_delimiter(path: str) -> str:
+    """Return the delimiter of CSV by the name of a file: a tab for .tsv, else a comma."""
+    return "\t" if ".tsv" in os.path.basename(path) else ","
+
+
+def require_delimiter(delimiter: str | None) -> None:
+    """Raise `ValueError` for text that is no single ASCII character, or has another meaning."""
+    if delimiter is None:
+        return
+    if len(delimiter) != 1 or not 0 < ord(delimiter) < 128:
+        raise ValueError(f"delimiter={shown(delimiter)} should be one ASCII character, such as ';'")
+    if delimiter in ('"', "\n", "\r"):
+        raise ValueError(f"delimiter={delimiter!r} has another meaning in CSV; use one such as ';'")
+
+
+def delimiter_option(delimiter: str) -> str:
+    r"""Return the option of the command line that names a delimiter.
+
+    Examples
+    --------
+    >>> print(delimiter_option(";"), delimiter_option("\t"))
+    --delimiter ';' --delimiter $'\t'
+    """
+    return "--delimiter " + ("$'\\t'" if delimiter == "\t" else repr(delimiter))
+
+
 def delimiter_advice(names: Sequence[str]) -> str:
     """Return advice to name another delimiter; "" unless the only column's name holds one.
 
@@ -105,11 +136,10 @@ def delimiter_advice(names: Sequence[str]) -> str:
     >>> print(delimiter_advice(["shop;sold"]))
     ; if cells end at ';', add --delimiter ';'
     """
-    found = max(";\t|,", key=names[0].count) if len(names) == 1 else ""
+    found = max(DELIMITERS, key=names[0].count) if len(names) == 1 else ""
     if not found or found not in names[0]:
         return ""
-    shell = "$'\\t'" if found == "\t" else f"'{found}'"
-    return f"; if cells end at {found!r}, add --delimiter {shell}"
+    return f"; if cells end at {found!r}, add {delimiter_option(found)}"
 
 
 def as_option(names: Iterable[str]) -> str:

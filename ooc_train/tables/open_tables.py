@@ -9,20 +9,30 @@ from typing import Any
 import pyarrow as pa
 
 from ooc_train.core.files import read_start, require_regular
-from ooc_train.core.schema import shown
 from ooc_train.errors import InvalidTable, TableNotFound
 from ooc_train.tables import csv, parquet
 from ooc_train.tables.batches import Tables
 from ooc_train.tables.column_kinds import Kind, has_zone, kind_of
+from ooc_train.tables.csv_blocks import Dialect
 from ooc_train.tables.diagnostics import require_encoding
-from ooc_train.tables.names import TABLE, Format, format_of, require_matching_name
+from ooc_train.tables.dialects import dialect_for
+from ooc_train.tables.names import (
+    TABLE,
+    Format,
+    format_of,
+    require_delimiter,
+    require_matching_name,
+)
+from ooc_train.tables.recipe import Recipe
 
 
 def open_tables(
     paths: str | os.PathLike[str] | Sequence[str | os.PathLike[str]],
     *,
     delimiter: str | None = None,
-    encoding: str = "utf8",
+    encoding: str | None = None,
+    recipe: Recipe | None = None,
+    needs_y: bool = False,
 ) -> Tables:
     """Find raw files, and read their columns from the first block.
 
@@ -31,9 +41,15 @@ def open_tables(
     paths : str, os.PathLike or sequence of these
         Files, patterns such as "part-*.csv", or folders of files. All CSV or all Parquet.
     delimiter : str, optional
-        The character between cells of CSV; by default a tab for .tsv, else a comma.
-    encoding : str
-        The encoding of CSV.
+        The character between cells of CSV; by default that of the recipe, or by the name of the
+        file: a tab for .tsv, else a comma.
+    encoding : str, optional
+        The encoding of CSV; by default that of the recipe, or UTF-8.
+    recipe : Recipe, optional
+        A recipe for these files. Where the header has its columns under another delimiter alone,
+        that one is used.
+    needs_y : bool
+        Whether the target and the weights of the recipe are needed.
 
     Raises
     ------
@@ -41,15 +57,13 @@ def open_tables(
         If no file lies there.
     InvalidTable
         If a file is empty, is neither CSV nor Parquet, names a column twice, or is no text in this
-        encoding.
+        encoding; or if the meaning of its numbers is open, since its delimiter is another than that
+        of the recipe.
     ValueError
         If the delimiter is no single ASCII character, or the encoding is no encoding of text.
     """
-    if delimiter is not None and (len(delimiter) != 1 or not 0 < ord(delimiter) < 128):
-        raise ValueError(f"delimiter={shown(delimiter)} should be one ASCII character, such as ';'")
-    if delimiter in ('"', "\n", "\r"):
-        raise ValueError(f"delimiter={delimiter!r} has another meaning in CSV; use one such as ';'")
-    require_encoding(encoding)
+    require_delimiter(delimiter)
+    require_encoding("utf8" if encoding is None else encoding)
     found = _find_files(paths)
     for path in found:
         require_regular(path, TABLE)
@@ -66,16 +80,16 @@ def open_tables(
     if len(set(formats.values())) > 1:
         raise InvalidTable(f"{found[0]} and others mix CSV and Parquet; read one kind at a time")
     if formats[found[0]] == "csv":
-        return _open_texts(found, delimiter, encoding)
+        dialect = dialect_for(found[0], delimiter, encoding, recipe, needs_y=needs_y)
+        return _open_texts(found, dialect)
     return _open_parquet(found)
 
 
-def _open_texts(paths: tuple[str, ...], delimiter: str | None, encoding: str) -> Tables:
+def _open_texts(paths: tuple[str, ...], dialect: Dialect) -> Tables:
     """Open CSV; types are from the first file with rows, since a header has none."""
     n_bytes = sum(os.path.getsize(path) for path in paths)
-    delimiter = delimiter or ("\t" if ".tsv" in os.path.basename(paths[0]) else ",")
     for path in paths:
-        dialect, head = csv.read_head(path, delimiter, encoding)
+        parsed, head = csv.read_head(path, dialect)
         if head.rows_per_byte:
             expected = math.ceil(n_bytes * head.rows_per_byte)
             return Tables(
@@ -86,7 +100,7 @@ def _open_texts(paths: tuple[str, ...], delimiter: str | None, encoding: str) ->
                 expected,
                 n_bytes,
                 path,
-                dialect,
+                parsed,
                 unnamed=head.unnamed,
             )
     raise _no_rows(paths, "a header and no rows")

@@ -21,6 +21,7 @@ from ooc_train.core.schema import UnfitError
 from ooc_train.errors import InvalidTable
 from ooc_train.tables.batches import Piece
 from ooc_train.tables.cell_formats import PLAIN, CellFormats
+from ooc_train.tables.diagnostics import require_encoding
 from ooc_train.tables.encoding import Encoder
 from ooc_train.tables.features import (
     FIELDS,
@@ -34,6 +35,7 @@ from ooc_train.tables.features import (
     expand_codes,
     slots,
 )
+from ooc_train.tables.names import require_delimiter
 from ooc_train.tables.recipe_schema import RECIPE_FORMAT, RECIPE_VERSION, require_recipe
 from ooc_train.tables.values import Vocabulary, day_of, text_of
 
@@ -81,6 +83,10 @@ class Recipe:
         The dtype of X.
     formats : CellFormats
         How numbers, dates, and yes and no are written in text.
+    delimiter : str or None
+        The character between cells of the training files; None for commas, and without CSV.
+    encoding : str
+        The encoding of the training files, if they were CSV.
     """
 
     columns: tuple[Column, ...]
@@ -91,6 +97,8 @@ class Recipe:
     unseen: Unseen = "error"
     dtype: str = "float32"
     formats: CellFormats = PLAIN
+    delimiter: str | None = None
+    encoding: str = "utf8"
 
     @cached_property
     def feature_names(self) -> tuple[str, ...]:
@@ -243,6 +251,9 @@ class Recipe:
             if not self.target.symbol:
                 del target["symbol"]
         formats = self.formats.to_json()
+        # Releases that don't know these read other files by options alone.
+        files = {name: getattr(self, name) for name in ("delimiter", "encoding")}
+        known = {name: value for name, value in files.items() if value != getattr(Recipe, name)}
         return {
             "format": RECIPE_FORMAT,
             # Releases that know no formats refuse a recipe with some, and read any other.
@@ -254,7 +265,7 @@ class Recipe:
             "sample_weight": self.sample_weight,
             "id_column": self.id_column,
             "columns": columns,
-        } | ({"formats": formats} if formats else {})
+        } | (known | ({"formats": formats} if formats else {}))
 
     @classmethod
     def from_json(cls, values: Mapping[str, Any]) -> Self:
@@ -274,6 +285,11 @@ class Recipe:
             settings["formats"] = CellFormats(**values.get("formats", {}))
         except ValueError as error:
             raise ValueError(f"the recipe is damaged: formats: {error}") from None
+        try:
+            require_delimiter(values.get("delimiter"))
+            require_encoding(values.get("encoding", "utf8"))
+        except ValueError as error:
+            raise ValueError(f"the recipe is damaged: {error}") from None
         columns = (
             Column(**{**column, "values": tuple(column.get("values", ()))})
             for column in values["columns"]

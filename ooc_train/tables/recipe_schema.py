@@ -69,6 +69,8 @@ _RECIPE = record(
         ),
     },
     optional={
+        "delimiter": text,
+        "encoding": text,
         "formats": record(
             {},
             optional={
@@ -81,7 +83,7 @@ _RECIPE = record(
                 "date_format": either(text, mapping),
             },
             others=False,
-        )
+        ),
     },
 )
 

@@ -153,6 +153,8 @@ class Roles:
             self.unseen,
             dtype or ("float32" if self.dtype == "auto" else self.dtype),
             self.formats,
+            None if tables.dialect.delimiter == "," else tables.dialect.delimiter,
+            tables.dialect.encoding,
         )
 
     def _formatted(self, tables: Tables, names: Sequence[str]) -> dict[str, Column]:

@@ -60,7 +60,7 @@ def append(
     *,
     unseen: Unseen | None = None,
     delimiter: str | None = None,
-    encoding: str = "utf8",
+    encoding: str | None = None,
     memory_ceiling: str | int | Ceiling | None = None,
     progress: Progress = no_progress,
     warn: Callable[[str], None] = warnings.warn,
@@ -80,8 +80,9 @@ def append(
         CSV or Parquet: files, a pattern, or a folder.
     unseen : {"error", "other", "ignore"}, optional
         Treatment of categories that no training row had; None is that of the recipe.
-    delimiter, encoding : str
-        Delimiter and encoding of CSV.
+    delimiter, encoding : str, optional
+        Delimiter and encoding of CSV; by default those of the training files. Where the header
+        has the columns of the recipe under another delimiter alone, that one is used, or refused.
     memory_ceiling : str, int, Ceiling or None
         The most memory that this process may hold.
     progress : callable
@@ -118,13 +119,11 @@ def append(
     """
     with Budget(memory_ceiling) as budget, StoreAppender(store) as appender:
         before = appender.store
-        rows = RawRows(
-            open_tables(paths, delimiter=delimiter, encoding=encoding),
-            _recipe(before),
-            needs_y=before.y is not None,
-            unseen=unseen,
-            warn=warn,
+        recipe, needs_y = recipe_for_rows(before), before.y is not None
+        tables = open_tables(
+            paths, delimiter=delimiter, encoding=encoding, recipe=recipe, needs_y=needs_y
         )
+        rows = RawRows(tables, recipe, needs_y, unseen, warn)
         writing = _writing(before)
         available = budget.left([writing])
         terms = budget.settle(lambda most: [writing, *rows.terms(most - writing.bytes)])
@@ -141,7 +140,14 @@ def append(
         return Appended(after, after.n_rows - before.n_rows, budget.report(terms))
 
 
-def _recipe(store: Store) -> Recipe:
+def recipe_for_rows(store: Store) -> Recipe:
+    """Return the recipe that encodes rows of raw files for a store.
+
+    Raises
+    ------
+    InvalidStore
+        If the store has none, or a damaged one.
+    """
     if store.recipe is None:
         raise InvalidStore(
             f"{store.path} has no recipe for raw files: ingest did not write it; add rows of its "

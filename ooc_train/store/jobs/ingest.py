@@ -38,6 +38,7 @@ from ooc_train.store.jobs.ingest_reading import (
     make_schema,
     read_pieces,
     read_with_widening,
+    recipe_of,
 )
 from ooc_train.store.jobs.ingest_storage import (
     CodecOption,
@@ -128,7 +129,7 @@ def ingest(
     shard_rows: int | None = None,
     codec: CodecOption = "auto",
     delimiter: str | None = None,
-    encoding: str = "utf8",
+    encoding: str | None = None,
     memory_ceiling: str | int | Ceiling | None = None,
     overwrite: bool = False,
     progress: Progress = no_progress,
@@ -167,8 +168,9 @@ def ingest(
         As in `StoreWriter`.
     codec : {"auto", "none", "lz4", "zstd"}
         Codec of the chunks. auto is lz4 if it shrinks the first chunk by a factor of 1.3.
-    delimiter, encoding : str
-        Delimiter and encoding of CSV.
+    delimiter, encoding : str, optional
+        Delimiter and encoding of CSV; by default those of `like`, or a comma (a tab for .tsv) and
+        UTF-8. The recipe keeps them.
     memory_ceiling : str, int or Ceiling, optional
         Bytes, or text such as "1GiB"; by default half of the available memory.
     overwrite : bool
@@ -230,10 +232,11 @@ def ingest(
         require_output(path, STORE, overwrite=overwrite)
     _require_no_images(paths)
     with Budget(memory_ceiling) as budget:
-        tables = open_tables(paths, delimiter=delimiter, encoding=encoding)
+        known = None if like is None else recipe_of(like)
+        tables = open_tables(paths, delimiter=delimiter, encoding=encoding, recipe=known)
         job = _Job(tables, roles, outputs, options, test_size, overwrite, progress, say)
         result = read_with_widening(
-            lambda dtype: make_schema(roles, like, tables, dtype),
+            lambda dtype: make_schema(roles, known, tables, dtype),
             lambda schema, widened: job.run(budget, schema, widened),
         )
     for loss in result.losses:

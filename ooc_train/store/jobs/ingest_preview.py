@@ -55,7 +55,7 @@ def preview(
     test_size: float = 0.0,
     random_state: int = 0,
     delimiter: str | None = None,
-    encoding: str = "utf8",
+    encoding: str | None = None,
     progress: Progress = no_progress,
 ) -> Preview:
     """Read raw files as `ingest` does, and return what each column would become.

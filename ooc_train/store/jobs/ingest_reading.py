@@ -79,10 +79,8 @@ def _recipe_from(values: Mapping[str, Any], path: str) -> Recipe:
         raise InvalidTable(f"{path}: {error}; ingest the raw files again") from None
 
 
-def make_schema(
-    roles: Roles, like: Recipe | Store | PathLike | None, tables: Tables, dtype: str | None
-) -> Schema:
-    """Return a schema that is inferred from the rows, or the fixed one of the recipe of `like`.
+def make_schema(roles: Roles, like: Recipe | None, tables: Tables, dtype: str | None) -> Schema:
+    """Return a schema that is inferred from the rows, or the fixed one of a recipe.
 
     `dtype` is the type of X, where `roles` leaves it open.
     """
@@ -95,10 +93,8 @@ def make_schema(
         )
     if roles != Roles():
         raise ValueError("like= brings what all columns are for; leave the other settings out")
-    recipe = recipe_of(like)
-    names = tables.names
-    has_y = recipe.target is not None and recipe.target.name in names
-    return FixedSchema(recipe, needs_y=has_y)
+    has_y = like.target is not None and like.target.name in tables.names
+    return FixedSchema(like, needs_y=has_y)
 
 
 def read_pieces(

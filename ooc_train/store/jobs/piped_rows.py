@@ -13,7 +13,8 @@ from typing import Any, ClassVar
 from ooc_train.core.temporary_folders import temporary_folder
 from ooc_train.errors import InvalidTable
 from ooc_train.memory.ceiling import Ceiling
-from ooc_train.store.jobs.append import append
+from ooc_train.store.jobs.append import append, recipe_for_rows
+from ooc_train.store.opening.opener import open_store
 from ooc_train.tables.features import Unseen
 from ooc_train.tables.quotes import whole_rows
 
@@ -39,15 +40,17 @@ class PipedRows:
         A store that `ingest` wrote, in a local folder.
     pipe : int
         An open file descriptor, such as 0 for the standard input.
-    unseen, delimiter, encoding, memory_ceiling, warn
+    unseen, memory_ceiling, warn
         As of `append`.
+    delimiter, encoding : str, optional
+        As of `append`, for CSV; JSON lines are in UTF-8.
     """
 
     store: str | os.PathLike[str]
     pipe: int
     unseen: Unseen | None = None
     delimiter: str | None = None
-    encoding: str = "utf8"
+    encoding: str | None = None
     memory_ceiling: str | int | Ceiling | None = None
     warn: Callable[[str], None] = warnings.warn
 
@@ -62,7 +65,8 @@ class PipedRows:
         InvalidTable
             If the text can't be used. Rows of earlier appends stay.
         """
-        lines = _Lines(self.delimiter or ",")
+        recipe = recipe_for_rows(open_store(self.store))
+        lines = _Lines(self.delimiter or recipe.delimiter or ",", recipe.formats.decimal)
         while True:
             came, is_over = _read(self.pipe, lines.room)
             text = lines.taken(came, is_over=is_over)
@@ -71,13 +75,13 @@ class PipedRows:
             left = bool(text)
             while left:
                 try:
-                    self._append(text)
+                    self._append(text, lines)
                     left = False
                 except BlockingIOError:
                     yield None  # another process is adding rows
             yield () if text else None
 
-    def _append(self, text: bytes) -> None:
+    def _append(self, text: bytes, lines: "_Lines") -> None:
         with temporary_folder("piped") as folder:
             path = os.path.join(folder, "rows.csv")
             with open(path, "wb") as file:
@@ -86,8 +90,8 @@ class PipedRows:
                 self.store,
                 path,
                 unseen=self.unseen,
-                delimiter=self.delimiter,
-                encoding=self.encoding,
+                delimiter=lines.delimiter if lines.are_json else self.delimiter,
+                encoding="utf8" if lines.are_json else self.encoding,
                 memory_ceiling=self.memory_ceiling,
                 warn=self.warn,
             )
@@ -105,14 +109,23 @@ def _read(pipe: int, most: int) -> tuple[bytes, bool]:
 
 
 class _Lines:
-    """The text of a pipe, cut into whole rows as CSV with its header."""
+    """The text of a pipe, cut into whole rows as CSV with its header.
 
-    def __init__(self, delimiter: str) -> None:
-        self._delimiter = delimiter
+    JSON lines become CSV of the delimiter in UTF-8, with numbers of the decimal sign.
+    """
+
+    def __init__(self, delimiter: str, decimal: str = ".") -> None:
+        self.delimiter = delimiter
+        self._decimal = decimal
         self._waiting = b""
         self._header = b""
         self._names: list[str] | None = None  # of JSON lines
         self._line = 0
+
+    @property
+    def are_json(self) -> bool:
+        """Whether the text so far is JSON lines."""
+        return self._names is not None
 
     @property
     def room(self) -> int:
@@ -128,19 +141,19 @@ class _Lines:
             self._names, self._header = self._names or [], b"{"
         end = text.rfind(b"\n") + 1
         if self._names is None and not is_over:
-            end = whole_rows(text[:end], ord(self._delimiter)).end
+            end = whole_rows(text[:end], ord(self.delimiter)).end
         self._waiting, text = text[end:], text[:end]
         if self._names is not None:
             return self._as_csv(text)
         if not self._header:
-            first = whole_rows(text[: text.find(b"\n") + 1], ord(self._delimiter)).end
+            first = whole_rows(text[: text.find(b"\n") + 1], ord(self.delimiter)).end
             self._header, text = text[:first], text[first:]
         return self._header + text if text.strip() else b""
 
     def _as_csv(self, text: bytes) -> bytes:
         """Return JSON lines as CSV."""
         found, rows = io.StringIO(), 0
-        writer = csv.writer(found, delimiter=self._delimiter)
+        writer = csv.writer(found, delimiter=self.delimiter)
         for line in text.splitlines():
             self._line += 1
             if not line.strip():
@@ -149,9 +162,13 @@ class _Lines:
             if not rows:
                 self._names = self._names or list(values)
                 writer.writerow(self._names)
-            writer.writerow(values[name] for name in self._names or ())
+            writer.writerow(self._cell(values[name]) for name in self._names or ())
             rows += 1
         return found.getvalue().encode() if rows else b""
+
+    def _cell(self, value: Any) -> Any:
+        """Return a value as its cell of CSV."""
+        return str(value).replace(".", self._decimal) if isinstance(value, float) else value
 
     def _parsed(self, line: bytes) -> dict[str, Any]:
         """Return the values of a JSON line by name."""
