@@ -30,20 +30,6 @@ def data_script(name: str) -> ModuleType:
     return module
 
 
-class ExampleFolders:
-    """A plugin: an example of a docstring writes its files to a folder of its own."""
-
-    @pytest.fixture(autouse=True)
-    def folder_of_an_example(self, request: pytest.FixtureRequest) -> None:
-        if isinstance(request.node, pytest.DoctestItem):
-            request.getfixturevalue("monkeypatch").chdir(request.getfixturevalue("tmp_path"))
-
-
-def pytest_configure(config: pytest.Config) -> None:
-    """Register what examples need as well: those of the package are outside of this folder."""
-    config.pluginmanager.register(ExampleFolders(), "example-folders")
-
-
 @pytest.fixture
 def one_id(monkeypatch: pytest.MonkeyPatch) -> None:
     """Give all stores one id, so that those of the same rows and name are the same bytes."""

@@ -62,7 +62,10 @@ def test_formats_of_cells_and_a_column_that_counts_are_told(tmp_path):
     assert "'Nr' counts the rows" in made.stderr + made.stdout
     assert "--id Nr keeps it" in made.stderr + made.stdout
     told = here("info", tmp_path / "a.zarr")
-    assert "cells are read by --delimiter ';' --decimal , --symbols '€' --date-format %d.%m.%Y\n" in told.stdout
+    assert (
+        "cells are read by --delimiter ';' --decimal , --symbols '€' --date-format %d.%m.%Y\n"
+        in told.stdout
+    )
     found = json.loads(here("info", tmp_path / "a.zarr", "--json").stdout)["cell_formats"]
     assert found == {"decimal": ",", "symbols": ["€"], "date_format": {"": "%d.%m.%Y"}}
     again = here(*call, "--id", "Nr", "--overwrite")

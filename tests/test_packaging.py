@@ -95,6 +95,17 @@ def test_the_conda_recipe_is_that_of_the_project():
     assert recipe["about"]["summary"] == project["description"]
 
 
+def test_examples_of_a_file_alone_leave_nothing_in_the_tree():
+    files = ("old.csv", "new.csv", "rows.zarr")
+    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "--doctest-modules"]
+    done = subprocess.run(
+        [*command, "ooc_train/store/jobs/append.py"],
+        cwd=ROOT, capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert "1 passed" in done.stdout, done.stdout + done.stderr
+    assert not [name for name in files if (ROOT / name).exists()]
+
+
 def test_on_windows_the_way_out_is_told():
     code = "import sys; sys.platform = 'win32'; import ooc_train"
     ran = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
