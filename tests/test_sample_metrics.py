@@ -147,6 +147,22 @@ def test_small_or_wide_data_have_no_sample(rows, features, why, monkeypatch):
     assert task.requirements().sample == 0
 
 
+@pytest.mark.parametrize(
+    ("chunks", "shuffled", "rows"), [(99, 0, CHUNK), (10, 0, CHUNK), (9, 0, 0), (99, None, 0)]
+)
+def test_one_chunk_is_the_sample_of_a_small_shuffled_store(
+    chunks, shuffled, rows, made, tmp_path, monkeypatch
+):
+    monkeypatch.setattr(sample_metrics, "_LEAST_ROWS", CHUNK)
+    X, y = (each[: chunks * CHUNK] for each in made)
+    store = write_store(tmp_path / "made.zarr", X, y, chunk_rows=CHUNK, shuffled=shuffled)
+    task = Task.of(LogisticModel(), read_inputs(store, classifier=True))
+    metrics = SampleMetrics(task.model, task.problem, task.inputs)
+    taken = [task.inputs.source.first_row(each) for each in metrics._partitions]
+    assert taken == [CHUNK * (chunks // 2)] * bool(rows)
+    assert bool(task.requirements().sample) == bool(rows)
+
+
 def test_a_sample_that_cannot_be_evaluated_ends_no_run(made, monkeypatch):
     monkeypatch.setattr(ArraySource, "partition_rows", CHUNK)
     monkeypatch.setattr(sample_metrics, "_LEAST_ROWS", 2 * CHUNK)

@@ -15,6 +15,7 @@ from ooc_train.stream.executors import LocalExecutor
 from ooc_train.stream.inputs import read_inputs
 from ooc_train.stream.partial_pass import PartialPass
 from ooc_train.training import within_pass
+from ooc_train.training.sample_metrics import SampleMetrics
 from ooc_train.training.task import Task
 from ooc_train.training.within_pass import WithinPass
 from tests.kept_runs import RUNS, cut_small, require_same
@@ -199,7 +200,7 @@ def test_losses_that_take_long_are_rare(monkeypatch):
 def test_the_sample_of_a_short_run_is_not_read(n_rows, seconds, is_read, monkeypatch):
     now, reads = [10.0], []
     monkeypatch.setattr(within_pass, "perf_counter", lambda: now[0])
-    monkeypatch.setattr(within_pass.SampleMetrics, "read", lambda _, stream: reads.append(stream))
+    monkeypatch.setattr(SampleMetrics, "read", lambda _, stream: reads.append(stream))
     rows, y = np.zeros((2, 1)), np.arange(2.0)
     task = Task.of(LogisticModel(), read_inputs(rows, y, classifier=True))
     stream: Any = SimpleNamespace(source=OfSize(n_rows=n_rows))

@@ -1,6 +1,5 @@
 """The command `ingest`."""
 
-import os
 from dataclasses import asdict
 from time import perf_counter
 from typing import TYPE_CHECKING, Annotated, Any, Literal
@@ -24,7 +23,7 @@ from ooc_train.cli.options import (
     option,
 )
 from ooc_train.cli.parsers import names, rows_of
-from ooc_train.cli.printing import aligned, count, one_line, print_json
+from ooc_train.cli.printing import aligned, count, one_line, print_json, short_path
 from ooc_train.core.text import few, printable
 from ooc_train.core.units import approximate_bytes, approximate_duration
 from ooc_train.memory.ceiling import Ceiling
@@ -247,7 +246,7 @@ def _print_ingested(made: "Ingested", seconds: float, output: OutputOptions) -> 
     for store in stores:
         typer.echo(
             one_line(
-                f"{os.path.relpath(store.path)}: {store.n_rows:,} rows x "
+                f"{short_path(store.path)}: {store.n_rows:,} rows x "
                 f"{count(store.n_features, 'column')}, {approximate_bytes(store.total_bytes)}, "
                 f"{store.X.codec}"
             )

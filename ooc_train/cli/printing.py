@@ -3,6 +3,7 @@
 import csv
 import io
 import json
+import os
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -27,6 +28,20 @@ def one_line(text: str) -> str:
 def count(n: int, what: str) -> str:
     """Return a counted noun: "1 worker", "2 workers"."""
     return f"{n:,} {what}" if n == 1 else f"{n:,} {what}s"
+
+
+def short_path(path: str) -> str:
+    """Return a path relative to the working folder if it lies in there, else the path itself.
+
+    >>> short_path("/data/rows.zarr"), short_path(os.path.abspath("rows.zarr"))
+    ('/data/rows.zarr', 'rows.zarr')
+    >>> short_path("s3://bucket/rows.zarr")
+    's3://bucket/rows.zarr'
+    """
+    if "://" in path:
+        return path
+    relative = os.path.relpath(path)
+    return path if relative.startswith(os.pardir) else relative
 
 
 def print_json(value: Mapping[str, Any]) -> None:

@@ -1,13 +1,12 @@
 """The command that splits a store into shares."""
 
-import os
 from typing import Annotated
 
 import typer
 
 from ooc_train.cli.command import command
 from ooc_train.cli.options import STORE, OutputOptions, Overwrite
-from ooc_train.cli.printing import count, print_json
+from ooc_train.cli.printing import count, print_json, short_path
 from ooc_train.core.text import aligned, printable
 
 
@@ -61,6 +60,6 @@ def split(
         if (share := each.share) is not None:
             part = f"{100 * each.n_rows / share.n_stored:.1f} %"
             chunks = len(share.drawn.partitions)
-            table.append([os.path.relpath(each.path), f"{each.n_rows:,}", part, f"{chunks:,}"])
+            table.append([short_path(each.path), f"{each.n_rows:,}", part, f"{chunks:,}"])
     typer.echo(printable("\n".join(aligned(table))))
     typer.echo(printable(f"{count(len(shares), 'share')} of {store}, by seed {random_state}"))

@@ -1,7 +1,7 @@
 """Metrics within a pass: accuracy, AUC or R^2 of the model so far, on a fixed sample of rows.
 
-The calling process reads the sample once, before the first pass, from at most 1 % of the
-partitions. It is evaluated there, and no result of a run depends on it.
+The calling process gets the sample once, from 1 % of the partitions, or from one. It evaluates the
+sample itself, and no result of a run depends on it.
 """
 
 from collections.abc import Iterator, Sequence
@@ -21,12 +21,16 @@ from ooc_train.stream.dask_source import DaskSource
 from ooc_train.stream.input_data import Inputs
 from ooc_train.stream.passes import Stream
 from ooc_train.stream.requirements import loads_of
+from ooc_train.stream.store_source import StoreSource
 
 METRICS = ("accuracy", "roc_auc", "r2")
 """Names of the metrics, in the order in which they are shown."""
 
 _SHARE, _PARTITIONS = 100, 16
 """The sample comes from one partition in so many, and from at most so many partitions."""
+
+_LEAST_PARTITIONS = 10
+"""Of fewer than 100 partitions, if so many, one is the sample of rows in random order."""
 
 _ROWS, _LEAST_ROWS, _BYTES = 2048, 256, 4 * 2**20
 """Rows of the sample, and the most bytes that they, or the parameters, may have."""
@@ -38,8 +42,9 @@ _BINS = 4096
 class SampleMetrics:
     """Finds the metrics of one run's models on a sample of its training rows.
 
-    There are none for fewer than 100 partitions, for wide rows, for parameters of more than 4 MiB,
-    for Dask arrays (which are computed to be read), and for predictors that load libraries.
+    There are none for fewer than 100 partitions (10 of a shuffled store), for wide rows, for
+    parameters of more than 4 MiB, for Dask arrays (which are computed to be read), and for
+    predictors that load libraries.
 
     Parameters
     ----------
@@ -65,6 +70,8 @@ class SampleMetrics:
         if 8 * problem.n_parameters > _BYTES or self._most_rows < _LEAST_ROWS:
             return ()
         wanted = min(_PARTITIONS, source.n_partitions // _SHARE)
+        if not wanted and isinstance(source, StoreSource) and source.shuffled:
+            wanted = int(source.n_partitions >= _LEAST_PARTITIONS)
         partitions = spread(source.n_partitions, wanted) if wanted else ()
         return partitions if rows_of(source, partitions) >= _LEAST_ROWS else ()
 
