@@ -13,12 +13,20 @@ case ${1-} in
         ;;
 esac
 
-# Tests start hundreds of processes, and not every machine lets Python keep what it compiles.
+# Tests start hundreds of processes, which would compile what they import, each anew, on machines
+# that do not let Python keep it.
+unset PYTHONDONTWRITEBYTECODE
 python -m compileall -q ooc_train
 ruff check .
 ruff format --check .
-mypy
-pytest -m "alone$which"
+# Only their files: to collect all tests takes longer than to run these.
+mapfile -t alone < <(grep -rl --include='*.py' 'pytest\.mark\.alone' tests ooc_train)
+pytest -m "alone$which" "${alone[@]}"
+# One core would check types, with nothing to do for the others: it is done beside the tests.
+mypy &
+types=$!
+trap 'kill "$types" 2> /dev/null || true' EXIT
 # Two processes take a file at a time, whose tests share what its fixtures make. The order is that of
 # the names: files of few and long tests would come last otherwise, with nothing to do beside them.
 pytest -m "not alone$which" -n 2 --dist loadfile --no-loadscope-reorder
+wait "$types"
