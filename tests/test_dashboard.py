@@ -212,7 +212,7 @@ def test_the_rate_stands_beside_what_reading_alone_would_reach(made, client):
     store = open_store(made)
     due = report.passes * store.n_rows * store.row_bytes * turns / timings
     with opened(link) as document:
-        assert f"reach</dt><dd>{bytes_text(due)}/s<" in text_of(document, "head")
+        assert f"<small>of {bytes_text(due)} by reading alone<" in text_of(document, "head")
         plot = document.get_model_by_name("training_rate")
         (line,) = (each for each in plot.center if type(each).__name__ == "Span")
         highest = max(data_of(document, "rate")["rate"])

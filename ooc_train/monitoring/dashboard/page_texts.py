@@ -87,7 +87,7 @@ def head_values(run: Run) -> dict[str, Any]:
     known = most is not None and run.passes <= most
     peak = run.memory()[0][2]
     speed = run.rate * about["row_bytes"]
-    alone = "-" if limit is None else f"{bytes_text(max(limit, speed))}/s"
+    alone = "" if limit is None else f"of {bytes_text(max(limit, speed))} by reading alone"
     name, value = _newest_loss(run)
     before = f"before {last['loss']:.4g}" if last and name != "loss" else ""
     figures = [
@@ -97,8 +97,7 @@ def head_values(run: Run) -> dict[str, Any]:
         *_newest_metrics(run),
         ("validation loss", _loss(last, "validation_loss"), "", "") if validation_rows else None,
         ("rows/s", _count(run.rate), "", ""),
-        ("bytes/s", bytes_text(speed), "", ""),
-        ("reading alone would reach", alone, "", READING_ALONE),
+        ("bytes/s", bytes_text(speed), alone, READING_ALONE),
         ("rows per update", f"{about['rows_per_update']:,}", "", ""),
         ("learning rate", f"{last['learning_rate']:.3g}", "", "")
         if last.get("learning_rate", nan) > 0
