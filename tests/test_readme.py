@@ -16,7 +16,6 @@ DESIGN = (ROOT / "ooc_train" / "DESIGN.md").read_text(encoding="utf-8")
 
 # The only changes to what is run: sizes that would take CI minutes and gigabytes.
 SMALLER = {
-    'rows="20M"': 'rows="200k"',
     "--rows 20M": "--rows 200k",
     "ooc-train demo": "ooc-train demo --size 64MiB",
 }
@@ -40,7 +39,7 @@ LEAVES = {
     "AUGMENTATIONS.add": ["images.run"],
     "TorchClassifier": ["module.zarr", "module.run"],
     "import ooc_train as ooc": ["values.zarr", "robust.run"],
-    "from ooc_train import LocalCluster": ["big.zarr", "big.run", "predicted.zarr"],
+    "from ooc_train import LocalCluster": ["flights.zarr", "late.run", "late.csv"],
 }
 
 
