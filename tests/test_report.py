@@ -15,6 +15,7 @@ import numpy as np
 import pytest
 from typer.testing import CliRunner
 
+import ooc_train
 from ooc_train import LinearRegression, cli, make_data
 from ooc_train.core.text import html_table, json_ready, printable
 from ooc_train.errors import InvalidRun
@@ -342,3 +343,23 @@ def test_the_command_writes_a_page(tmp_path):
     assert none.exit_code == 1
     assert "is no run" in none.stderr
     assert sorted(path.name for path in tmp_path.iterdir()) == ["a.html", "a.run"]
+
+
+def test_one_pass_is_no_passes():
+    report = replace(report_of(), passes=1.0, updates=1, n_rows=1)
+    page = run_page(fitted_of(report=report.to_json()), "a.run")
+    for text in (repr(report), page):
+        assert "1 pass" in text
+        assert not re.search(r"\b1 (passes|updates|rows|steps|epochs|chunks)\b", text)
+
+
+def test_counts_have_one_function():
+    """No number stands before a plural that would be wrong for one."""
+    nouns = r"passes|updates|epochs|runs|features|coefficients|predictions"
+    found = [
+        f"{path}: {line.strip()}"
+        for path in Path(ooc_train.__file__).parent.rglob("*.py")
+        for line in path.read_text(encoding="utf-8").splitlines()
+        if re.search(rf"\{{[^{{}}]+(:,|:\.\dg)\}} ({nouns})\b", line)
+    ]
+    assert not found

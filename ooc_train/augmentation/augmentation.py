@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from ooc_train.augmentation.row_draws import RowDraws
 from ooc_train.core.sums import Workspace
+from ooc_train.core.text import counted
 
 Rows = NDArray[Any]
 
@@ -102,7 +103,7 @@ class Axes:
                 return cls(*row_shape)
             if row_shape[0] <= _MOST_CHANNELS:
                 return cls(row_shape[1], row_shape[2], row_shape[0], True)
-        found = f"{row_shape[0]:,} columns" if len(row_shape) == 1 else f"the shape {row_shape}"
+        found = counted(row_shape[0], "column") if len(row_shape) == 1 else f"the shape {row_shape}"
         raise ValueError(
             f"augment='{augmentation}' needs images, rows of shape (height, width) or (height, "
             f"width, channel), and these rows have {found}; use a store of images, or 'noise' or "

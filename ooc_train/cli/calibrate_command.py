@@ -15,7 +15,7 @@ from ooc_train.cli.options import (
     StoreOptions,
 )
 from ooc_train.cli.printing import print_json
-from ooc_train.core.text import printable
+from ooc_train.core.text import counted, printable
 from ooc_train.monitoring.callbacks import ConsoleBar
 
 
@@ -64,5 +64,5 @@ def calibrate(
     if output.as_json:
         print_json({"out": out, "method": method, "n_rows": data.n_rows, "memory": asdict(memory)})
         return
-    typer.echo(f"calibrated by {method} on {data.n_rows:,} rows | memory: {memory}")
+    typer.echo(f"calibrated by {method} on {counted(data.n_rows, 'row')} | memory: {memory}")
     typer.echo(printable(f"saved in {out}"))

@@ -16,8 +16,8 @@ from ooc_train.cli.options import (
     StoreOptions,
 )
 from ooc_train.cli.parsers import parsed, rows_of
-from ooc_train.cli.printing import count, print_json
-from ooc_train.core.text import printable
+from ooc_train.cli.printing import print_json
+from ooc_train.core.text import counted, printable
 from ooc_train.core.units import approximate_bytes, format_rows, parse_rows
 from ooc_train.memory.ceiling import Ceiling
 from ooc_train.monitoring.callbacks import ConsoleBar
@@ -92,7 +92,7 @@ def make_data(
             overwrite=overwrite,
             progress=bar.progress,
         )
-    size = f"{format_rows(written.n_rows)} rows x {count(written.n_features, 'feature')}"
+    size = f"{format_rows(written.n_rows)} rows x {counted(written.n_features, 'feature')}"
     _print_store(written, f"{size} ({approximate_bytes(written.total_bytes)})", memory, out, output)
 
 
@@ -137,8 +137,8 @@ def rechunk(
             progress=bar.progress,
             warn=lambda text: bar.say(f"warning: {text}"),
         )
-    size = f"{written.n_rows:,} rows ({approximate_bytes(written.total_bytes)})"
-    chunks = f"{count(written.n_chunks, 'chunk')} of {approximate_bytes(written.chunk_bytes)}"
+    size = f"{counted(written.n_rows, 'row')} ({approximate_bytes(written.total_bytes)})"
+    chunks = f"{counted(written.n_chunks, 'chunk')} of {approximate_bytes(written.chunk_bytes)}"
     _print_store(written, f"{size} in {chunks}", memory, out, output)
 
 
@@ -166,7 +166,7 @@ def shuffle(
             overwrite=overwrite,
             progress=bar.progress,
         )
-    size = f"{shuffled.n_rows:,} rows ({approximate_bytes(shuffled.total_bytes)})"
+    size = f"{counted(shuffled.n_rows, 'row')} ({approximate_bytes(shuffled.total_bytes)})"
     _print_store(shuffled, f"{size} shuffled with seed {random_state}", memory, out, output)
 
 
@@ -200,7 +200,7 @@ def append(
         found = describe_store(added.store, 0)
         print_json(found | {"added": added.n_rows, "memory": asdict(added.memory)})
         return
-    rows = f"{count(added.n_rows, 'row')} added, {added.store.n_rows:,} now"
+    rows = f"{counted(added.n_rows, 'row')} added, {added.store.n_rows:,} now"
     typer.echo(f"{rows} | memory: {added.memory}")
     for note in notes:
         typer.echo(printable(f"note: {note}"))
@@ -227,7 +227,7 @@ def verify(
     if output.as_json:
         print_json(found.to_json())
     else:
-        chunks = f"{count(found.chunks, 'chunk')} ({approximate_bytes(found.decoded_bytes)})"
+        chunks = f"{counted(found.chunks, 'chunk')} ({approximate_bytes(found.decoded_bytes)})"
         for damage in found.damages[:_MOST_DAMAGES]:
             typer.echo(printable(damage.why))
         if len(found.damages) > _MOST_DAMAGES:

@@ -12,7 +12,7 @@ from ooc_train.cli import parsers
 from ooc_train.cli.command import command
 from ooc_train.cli.options import OutputOptions, Overwrite, ResourceOptions, option
 from ooc_train.cli.printing import print_json
-from ooc_train.core.text import printable
+from ooc_train.core.text import counted, printable
 from ooc_train.core.units import approximate_bytes, approximate_duration, parse_bytes
 from ooc_train.memory.ceiling import Ceiling
 from ooc_train.monitoring.callbacks import ConsoleBar
@@ -168,7 +168,8 @@ def _steps(
         )
     total = made.total_bytes
     say(
-        f"{made.n_rows:,} synthetic rows x {made.n_features} features: {approximate_bytes(total)}, "
+        f"{made.n_rows:,} synthetic rows x {counted(made.n_features, 'feature')}: "
+        f"{approximate_bytes(total)}, "
         f"{total / ceiling.limit:.3g} times the ceiling, written in {approximate_duration(seconds)}"
     )
     peaks.restart()
@@ -210,7 +211,7 @@ def _result_text(report: "Report") -> str:
     """Return the result of training on the synthetic data, as lines of text."""
     rate = approximate_bytes(report.bytes_read / report.seconds)
     return (
-        f"trained by full batches: {report.passes:.3g} passes in "
+        f"trained by full batches: {counted(report.passes, 'pass', '.3g')} in "
         f"{approximate_duration(report.seconds)} ({rate}/s), log-loss {report.loss:.4f}\n"
         f"memory: {report.memory}"
     )

@@ -5,11 +5,11 @@ import shlex
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from ooc_train.cli.printing import aligned, count, one_line
+from ooc_train.cli.printing import aligned, one_line
 from ooc_train.core.output_kinds import RUN
 from ooc_train.core.schema import flag, list_of, mapping, or_none, record, texts
 from ooc_train.core.schema import text as is_text
-from ooc_train.core.text import few, losses, pixel_name, printable
+from ooc_train.core.text import counted, few, losses, pixel_name, printable
 from ooc_train.core.units import approximate_bytes, approximate_duration
 from ooc_train.tables.names import as_option, delimiter_option
 
@@ -112,9 +112,9 @@ def store_text(store: "Store", columns: int) -> str:
     found = describe_store(store, columns)
     y = "none"
     if store.y is not None:
-        y = f"{count(store.n_outputs, 'column')} of {found['y_dtype']}"
-    chunks = f"{store.n_chunks:,} of {store.chunk_rows:,} rows"
-    shards = f"{store.X.n_shards:,} of {store.shard_rows:,} rows"
+        y = f"{counted(store.n_outputs, 'column')} of {found['y_dtype']}"
+    chunks = f"{store.n_chunks:,} of {counted(store.chunk_rows, 'row')}"
+    shards = f"{store.X.n_shards:,} of {counted(store.shard_rows, 'row')}"
     size = approximate_bytes(store.total_bytes)
     if found["bytes_at_rest"] is not None:
         size += f", at rest {approximate_bytes(found['bytes_at_rest'])}"
@@ -125,7 +125,7 @@ def store_text(store: "Store", columns: int) -> str:
         order = f"shuffled with seed {store.shuffled}"
     written = "by another writer"
     if store.format_version:
-        written = f"version {found['format_version']}, {count(store.generation, 'commit')}"
+        written = f"version {found['format_version']}, {counted(store.generation, 'commit')}"
     rows = [
         ("path", store.path),
         *([] if store.share is None else [("share", str(store.share))]),
@@ -196,8 +196,8 @@ def run_text(path: str, fitted: "Fitted") -> str:
         ("model", f"{report.model} by {report.solver}, batch size {report.batch_size}"),
         ("features", _features(fitted.n_features, fitted.row_shape)),
         ("classes", one_line(few(fitted.classes)) or "none"),
-        ("rows", f"{report.n_rows:,} training rows"),
-        ("passes", f"{report.passes:.4g}, {count(report.updates, 'update')}"),
+        ("rows", counted(report.n_rows, "training row")),
+        ("passes", f"{report.passes:.4g}, {counted(report.updates, 'update')}"),
         (Outputs.of(fitted).loss_name, f"{losses(report.loss, None)}{met}"),
         ("seconds", approximate_duration(report.seconds)),
         ("memory", str(report.memory)),
@@ -268,7 +268,7 @@ def _classes(store: "Store") -> str:
     counts = store.class_counts or (None,) * len(store.classes)
     shown = few(
         [
-            f"{label}" if n is None else f"{label} ({count(n, 'row')})"
+            f"{label}" if n is None else f"{label} ({counted(n, 'row')})"
             for label, n in zip(store.classes, counts, strict=True)
         ]
     )

@@ -18,7 +18,7 @@ from ooc_train.cli.options import (
 )
 from ooc_train.cli.parsers import column
 from ooc_train.cli.printing import aligned, one_line, print_json
-from ooc_train.core.text import printable
+from ooc_train.core.text import counted, printable
 from ooc_train.monitoring.callbacks import ConsoleBar
 from ooc_train.tables.names import is_table
 
@@ -184,7 +184,9 @@ def _print_metrics(metrics: dict[str, Any]) -> None:
         for line in aligned([[one_line(cell) for cell in row] for row in (by_group.head, *rows)]):
             typer.echo(line)
         if len(rows) < len(by_group):
-            typer.echo(f"({len(rows)} of {len(by_group):,} groups; --json and --report have all)")
+            typer.echo(
+                f"({len(rows)} of {counted(len(by_group), 'group')}; --json and --report have all)"
+            )
 
 
 def _print_classes(by_class: "ClassMetrics") -> None:

@@ -17,9 +17,9 @@ from ooc_train.cli.options import (
     option,
 )
 from ooc_train.cli.parsers import rows_of
-from ooc_train.cli.printing import count, print_json
+from ooc_train.cli.printing import print_json
 from ooc_train.core.settings import defaults_of, settings_of
-from ooc_train.core.text import printable
+from ooc_train.core.text import counted, printable
 from ooc_train.core.units import approximate_duration, format_duration, parse_duration
 from ooc_train.following.follow_settings import BATCH_ROWS, Following
 from ooc_train.memory.ceiling import Ceiling
@@ -137,7 +137,7 @@ def follow(
             elif isinstance(event, Stepped) and perf_counter() - last > _LINE_SECONDS:
                 last = perf_counter()
                 loss = f"loss {event.progressive_loss:.6g}, decayed {event.loss:.6g}"
-                bar.say(f"window {event.n_iter:,}: {loss}, {event.updates:,} updates")
+                bar.say(f"window {event.n_iter:,}: {loss}, {counted(event.updates, 'update')}")
 
         rows = None
         if source is not None:
@@ -181,13 +181,13 @@ def follow(
 def _print(followed: "Followed", notes: list[str]) -> None:
     """Print the figures of following."""
     report = followed.report
-    rows = f"{count(followed.new_rows, 'row')} learned, {followed.rows:,} in all"
+    rows = f"{counted(followed.new_rows, 'row')} learned, {followed.rows:,} in all"
     loss = f"progressive loss {followed.progressive_loss:.6g}, decayed {report.loss:.6g}"
     typer.echo(f"{rows} | {loss} | memory: {report.memory}")
     duration = approximate_duration(report.seconds)
-    typer.echo(f"stopped ({report.ended}) after {count(report.updates, 'update')} in {duration}")
+    typer.echo(f"stopped ({report.ended}) after {counted(report.updates, 'update')} in {duration}")
     if followed.waiting_rows:
-        typer.echo(f"{count(followed.waiting_rows, 'row')} of the store are still to be learned")
+        typer.echo(f"{counted(followed.waiting_rows, 'row')} of the store are still to be learned")
     for note in (*report.notes, *report.memory.notes, *notes):
         typer.echo(printable(f"note: {note}"))
     if report.saved_in is None:

@@ -10,6 +10,7 @@ import typer
 from ooc_train.cli.describe import describe_store
 from ooc_train.cli.options import CsvOptions, OutputOptions, option
 from ooc_train.cli.printing import one_line, print_json, short_path
+from ooc_train.core.text import counted
 from ooc_train.core.units import approximate_bytes, approximate_duration
 
 _IMAGES = "Images"
@@ -116,7 +117,7 @@ def ingest_labelled_images(
         shape = " x ".join(map(str, store.X.row_shape))
         typer.echo(
             one_line(
-                f"{short_path(store.path)}: {store.n_rows:,} images of {shape} "
+                f"{short_path(store.path)}: {counted(store.n_rows, 'image')} of {shape} "
                 f"{store.dtype.name}, {approximate_bytes(store.total_bytes)}, {store.X.codec}"
             )
         )

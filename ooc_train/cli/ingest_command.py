@@ -23,8 +23,8 @@ from ooc_train.cli.options import (
     option,
 )
 from ooc_train.cli.parsers import names, rows_of
-from ooc_train.cli.printing import aligned, count, one_line, print_json, short_path
-from ooc_train.core.text import few, printable
+from ooc_train.cli.printing import aligned, one_line, print_json, short_path
+from ooc_train.core.text import counted, few, printable
 from ooc_train.core.units import approximate_bytes, approximate_duration
 from ooc_train.memory.ceiling import Ceiling
 from ooc_train.monitoring.callbacks import ConsoleBar
@@ -246,8 +246,8 @@ def _print_ingested(made: "Ingested", seconds: float, output: OutputOptions) -> 
     for store in stores:
         typer.echo(
             one_line(
-                f"{short_path(store.path)}: {store.n_rows:,} rows x "
-                f"{count(store.n_features, 'column')}, {approximate_bytes(store.total_bytes)}, "
+                f"{short_path(store.path)}: {counted(store.n_rows, 'row')} x "
+                f"{counted(store.n_features, 'column')}, {approximate_bytes(store.total_bytes)}, "
                 f"{store.X.codec}"
             )
         )
@@ -278,13 +278,14 @@ def _print_preview(found: "Preview", output: OutputOptions) -> None:
     if target is not None:
         what = "numbers"
         if target.classes is not None:
-            what = f"{len(target.classes):,} classes: {few(target.classes)}"
+            what = f"{counted(len(target.classes), 'class')}: {few(target.classes)}"
         typer.echo(printable(f"target {one_line(target.name)}: {one_line(what)}"))
     features = found.recipe.n_features
     tested = f" and {found.n_test:,} for testing" if found.n_test else ""
     size = approximate_bytes((found.n_rows + found.n_test) * found.row_bytes)
     typer.echo(
-        f"{found.n_rows:,} rows{tested} x {count(features, 'column')} of {found.recipe.dtype}: "
+        f"{counted(found.n_rows, 'row')}{tested} x {counted(features, 'column')} of "
+        f"{found.recipe.dtype}: "
         f"{size} before compression"
     )
     for note in found.notes:

@@ -16,7 +16,7 @@ from ooc_train.cli.options import (
     StoreXOptions,
 )
 from ooc_train.cli.printing import print_json
-from ooc_train.core.text import printable
+from ooc_train.core.text import counted, printable
 from ooc_train.monitoring.callbacks import ConsoleBar
 from ooc_train.tables.names import is_table
 
@@ -92,7 +92,7 @@ def predict(
     if output.as_json:
         print_json({"n_rows": n_rows, "out": out, "arrays": kinds, "memory": asdict(memory)})
         return
-    typer.echo(f"{n_rows:,} rows predicted | memory: {memory}")
+    typer.echo(f"{counted(n_rows, 'row')} predicted | memory: {memory}")
     for note in () if store is None else store.notes:
         typer.echo(printable(f"note: {note}"))
     typer.echo(printable(f"saved in {out}: {', '.join(kinds)}"))

@@ -1,4 +1,4 @@
-"""Output of commands: counted nouns, aligned tables, JSON."""
+"""Output of commands: aligned tables, text on one line, JSON."""
 
 import csv
 import io
@@ -23,11 +23,6 @@ def csv_text(rows: Sequence[Sequence[str]]) -> str:
 def one_line(text: str) -> str:
     """Escape text from data, so that it stays on its line and can't control the terminal."""
     return printable(text).replace("\n", "\\n")
-
-
-def count(n: int, what: str) -> str:
-    """Return a counted noun: "1 worker", "2 workers"."""
-    return f"{n:,} {what}" if n == 1 else f"{n:,} {what}s"
 
 
 def short_path(path: str) -> str:

@@ -6,8 +6,8 @@ import typer
 
 from ooc_train.cli.command import command
 from ooc_train.cli.options import STORE, OutputOptions, Overwrite
-from ooc_train.cli.printing import count, print_json, short_path
-from ooc_train.core.text import aligned, printable
+from ooc_train.cli.printing import print_json, short_path
+from ooc_train.core.text import aligned, counted, printable
 
 
 @command
@@ -62,4 +62,4 @@ def split(
             chunks = len(share.drawn.partitions)
             table.append([short_path(each.path), f"{each.n_rows:,}", part, f"{chunks:,}"])
     typer.echo(printable("\n".join(aligned(table))))
-    typer.echo(printable(f"{count(len(shares), 'share')} of {store}, by seed {random_state}"))
+    typer.echo(printable(f"{counted(len(shares), 'share')} of {store}, by seed {random_state}"))

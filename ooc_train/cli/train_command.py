@@ -16,8 +16,8 @@ from ooc_train.cli.options import (
     StoreOptions,
     Validation,
 )
-from ooc_train.cli.printing import count, print_json
-from ooc_train.core.text import losses, printable
+from ooc_train.cli.printing import print_json
+from ooc_train.core.text import counted, losses, printable
 from ooc_train.core.units import approximate_duration
 from ooc_train.monitoring.callbacks import ConsoleBar
 
@@ -155,7 +155,7 @@ def train(
                     bar.say(f"training   {event.training_page}")
                 bar.say(
                     f"{event.model} by {event.solver}, batch size {event.batch_size}: "
-                    f"{event.n_rows:,} rows x {count(event.n_features, 'feature')}"
+                    f"{counted(event.n_rows, 'row')} x {counted(event.n_features, 'feature')}"
                 )
                 bar.say(event.explanation)
                 for note in task.inputs.notes:
@@ -209,12 +209,12 @@ def _task(
 
 def _print_report(report: "Report", plot: str | None, loss: str, *, interrupted: bool) -> None:
     """Print the figures of a run."""
-    passes = "1 pass" if report.passes == 1 else f"{report.passes:.4g} passes"
+    passes = counted(report.passes, "pass", ".4g")
     found = losses(report.loss, report.validation_loss)
     typer.echo(f"{passes}, {loss} {found} | memory: {report.memory}")
     rate = f"{report.rows_per_second:,.0f} rows/s"
     end = "converged" if report.converged else f"stopped ({report.ended})"
-    updates = count(report.updates, "update")
+    updates = counted(report.updates, "update")
     typer.echo(f"{end} after {updates} in {approximate_duration(report.seconds)}, {rate}")
     typer.echo(f"solver: {report.solver_with_reason}")
     if report.privacy is not None:

@@ -28,6 +28,33 @@ def listed(items: Sequence[Any], most: int = 8) -> str:
     return f"{shown} and {more:,} more" if more > 0 else shown
 
 
+def counted(number: float, noun: str, spec: str = ",") -> str:
+    """Return a number and what it counts, in the singular where the number reads 1.
+
+    Parameters
+    ----------
+    number : float
+        The number.
+    noun : str
+        The noun in the singular, of regular plural; words may stand before it.
+    spec : str
+        How the number is formatted.
+
+    Examples
+    --------
+    >>> counted(1, "row"), counted(2_000, "pass"), counted(1.0, "pass", ".3g"), counted(0, "entry")
+    ('1 row', '2,000 passes', '1 pass', '0 entries')
+    """
+    text = format(number, spec)
+    if text == "1":
+        return f"1 {noun}"
+    if noun.endswith(("s", "x", "ch", "sh")):
+        return f"{text} {noun}es"
+    if noun.endswith("y") and noun[-2:-1] not in {*"aeiou"}:
+        return f"{text} {noun[:-1]}ies"
+    return f"{text} {noun}s"
+
+
 _METRICS = {"accuracy": "accuracy", "roc_auc": "AUC", "r2": "R2"}
 
 

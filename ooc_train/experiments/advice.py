@@ -4,6 +4,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from ooc_train.core.text import counted
 from ooc_train.core.units import approximate_duration
 
 NEAR = 1e-3
@@ -78,18 +79,19 @@ def recommend(
     lowest = min(outcomes, key=lambda outcome: outcome.loss)
     near = [one for one in outcomes if one.loss <= lowest.loss + NEAR * abs(lowest.loss)]
     chosen = min(near, key=lambda outcome: outcome.seconds)
+    runs = counted(len(outcomes), "run")
     sentences = [
         _choice(chosen, lowest, near, criterion),
         _rate(chosen, automatic=automatic),
         _noise(chosen, start_noise),
-        f"Based on {len(outcomes)} runs, one for each batch size, on these rows and this machine.",
+        f"Based on {runs}, one for each batch size, on these rows and this machine.",
     ]
     rate = "auto" if automatic and chosen.learning_rate is not None else chosen.learning_rate
     return Advice(chosen.batch_size, rate, " ".join(sentences))
 
 
 def _choice(chosen: Outcome, lowest: Outcome, near: Sequence[Outcome], criterion: str) -> str:
-    took = f"{approximate_duration(chosen.seconds)} and {chosen.passes:.3g} passes"
+    took = f"{approximate_duration(chosen.seconds)} and {counted(chosen.passes, 'pass', '.3g')}"
     if len(near) == 1:
         return (
             f"batch_size={chosen.batch_size!r} has the lowest {criterion}, {chosen.loss:.6g}, by "
@@ -150,4 +152,4 @@ def _noise(chosen: Outcome, start: float | None) -> str:
 def _rows(rows: float) -> str:
     if math.isinf(rows):
         return "larger than all rows can show"
-    return f"{rows:,.0f} rows" if rows >= 10 else f"{rows:.2g} rows"
+    return counted(rows, "row", ",.0f") if rows >= 10 else counted(rows, "row", ".2g")

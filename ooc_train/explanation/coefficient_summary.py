@@ -9,7 +9,7 @@ import numpy as np
 from scipy.special import ndtr, ndtri, stdtr, stdtrit
 
 from ooc_train.core.sums import Array
-from ooc_train.core.text import aligned, html_escaped, html_table, printable
+from ooc_train.core.text import aligned, counted, html_escaped, html_table, printable
 from ooc_train.memory.measured import MemoryReport
 
 COLUMNS = ("coef", "std_err", "z", "p", "low", "high")
@@ -144,8 +144,8 @@ class CoefficientSummary:
     @property
     def about(self) -> tuple[str, ...]:
         """Lines about the table: rows, errors, dispersion, distance and notes."""
-        groups = "" if self.n_groups is None else f" by {self.n_groups:,} groups"
-        lines = [f"{self.model}: {self.errors} errors{groups} of {self.n_rows:,} rows"]
+        groups = "" if self.n_groups is None else f" by {counted(self.n_groups, 'group')}"
+        lines = [f"{self.model}: {self.errors} errors{groups} of {counted(self.n_rows, 'row')}"]
         if not math.isinf(self.degrees):
             lines[0] += f", {self.degrees:,.0f} degrees of freedom"
         if (self.dispersion != 1.0).any():
@@ -158,7 +158,8 @@ class CoefficientSummary:
 
     def __repr__(self) -> str:
         return (
-            f"<CoefficientSummary: {self.coef.size:,} coefficients of a {self.model} model, "
+            f"<CoefficientSummary: {counted(self.coef.size, 'coefficient')} of a {self.model} "
+            "model, "
             f"{self.errors} errors>"
         )
 

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from ooc_train.core.packing import unpacked
 from ooc_train.core.sums import Array, Sums
+from ooc_train.core.text import counted
 from ooc_train.models.information_sums import InformationSums
 from ooc_train.objective.loss import Loss
 from ooc_train.objective.losses.gamma import Gamma
@@ -131,7 +132,8 @@ def _estimate(
     n_left = n - several * len(kept)
     if n_left <= 0:
         raise ValueError(
-            f"{n:,.0f} rows with a weight are not more than the {several * len(kept):,} "
+            f"{counted(n, 'row', ',.0f')} with a weight are not more than the "
+            f"{several * len(kept):,} "
             "parameters, so that no standard error can be estimated; use more rows"
         )
     dispersion = 1.0

@@ -5,7 +5,7 @@ from typing import Any
 
 from ooc_train.core.schema import shown
 from ooc_train.core.sums import Array
-from ooc_train.core.text import aligned, html_table, printable
+from ooc_train.core.text import aligned, counted, html_table, printable
 from ooc_train.memory.measured import MemoryReport
 from ooc_train.plotting import importance_plots
 
@@ -78,7 +78,8 @@ class PartialDependence:
         return printable("\n".join(aligned([self.head, *self.rows()])))
 
     def __repr__(self) -> str:
-        return f"<PartialDependence: {', '.join(map(shown, self.names))}, {self.n_rows:,} rows>"
+        names = ", ".join(map(shown, self.names))
+        return f"<PartialDependence: {names}, {counted(self.n_rows, 'row')}>"
 
     def _repr_html_(self) -> str:
         """Return the table, for notebooks."""

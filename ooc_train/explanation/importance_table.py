@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 
 from ooc_train.core.schema import shown
 from ooc_train.core.sums import Array
-from ooc_train.core.text import aligned, html_escaped, html_table, printable
+from ooc_train.core.text import aligned, counted, html_escaped, html_table, printable
 from ooc_train.memory.measured import MemoryReport
 from ooc_train.plotting import importance_plots
 
@@ -100,9 +100,9 @@ class Importance:
         repeats = self.importances.shape[1]
         figures = ", ".join(f"{name} {value:.6g}" for name, value in self.baseline.items())
         whole = self.pool_rows == self.n_rows
-        source = "permuted" if whole else f"from a sample of {self.pool_rows:,} rows"
+        source = "permuted" if whole else f"from a sample of {counted(self.pool_rows, 'row')}"
         return (
-            f"{self.n_rows:,} rows as they are: {figures}",
+            f"{counted(self.n_rows, 'row')} as they are: {figures}",
             f"{repeats} repeats, values {source}",
         )
 
@@ -111,7 +111,7 @@ class Importance:
 
     def __repr__(self) -> str:
         best = self.names[self.order[0]] if self.names else "none"
-        return f"<Importance: {len(self.names):,} columns, the first is {shown(best)}>"
+        return f"<Importance: {counted(len(self.names), 'column')}, the first is {shown(best)}>"
 
     def _repr_html_(self) -> str:
         """Return the table and the lines about it, for notebooks."""

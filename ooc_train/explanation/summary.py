@@ -10,7 +10,7 @@ from ooc_train.core.partitions import sample_partitions
 from ooc_train.core.progress import Progress, no_progress, row_counter
 from ooc_train.core.schema import shown
 from ooc_train.core.sums import Array, Sums
-from ooc_train.core.text import feature_name, listed
+from ooc_train.core.text import counted, feature_name, listed
 from ooc_train.explanation.coefficient_summary import CoefficientSummary
 from ooc_train.explanation.covariance import ERRORS, Errors, Estimate, algebra_bytes, estimates
 from ooc_train.inference.grouping import row_groups
@@ -290,7 +290,8 @@ def _summarised(
     n_coefficients = max(each.coef.size for each in found)
     if groups is not None and groups.n_groups <= n_coefficients:
         notes.append(
-            f"{groups.n_groups:,} groups are no more than the {n_coefficients:,} coefficients: "
+            f"{counted(groups.n_groups, 'group')} are no more than the "
+            f"{counted(n_coefficients, 'coefficient')}: "
             "tests of single coefficients stand, those of all of them together do not"
         )
     if isinstance(fitted.loss, Squared):

@@ -6,6 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ooc_train.core.sums import Array
+from ooc_train.core.text import counted
 from ooc_train.exporting.onnx_columns import MATRIX, is_text, numeric_values
 from ooc_train.exporting.onnx_graph import label_array
 from ooc_train.inference.outputs import Outputs
@@ -67,7 +68,7 @@ def _require_classes(found: NDArray[Any], fitted: Fitted, outputs: Outputs, z: A
     clear = top[:, -1] - top[:, -2] > TOLERANCE
     wrong = clear & (found != labels[outputs.codes(z)])
     if wrong.any():
-        raise _fault(f"the class of {int(wrong.sum())} of {len(wrong)} rows")
+        raise _fault(f"the class of {int(wrong.sum())} of {counted(len(wrong), 'row')}")
 
 
 def _difference(found: Array, due: Array) -> float:

@@ -5,7 +5,7 @@ import math
 import numpy as np
 from onnx import ModelProto, TensorProto
 
-from ooc_train.core.text import listed
+from ooc_train.core.text import counted, listed
 from ooc_train.core.units import approximate_bytes
 from ooc_train.exporting.links import Link, layers_of, link_of
 from ooc_train.exporting.onnx_calibration import isotonic
@@ -82,7 +82,9 @@ def onnx_model(fitted: Fitted, recipe: Recipe | None) -> tuple[ModelProto, tuple
         graph.output(names["decision"], z, "double", ("rows", width))
         found.append(names["decision"])
     classes = f"; classes: {listed(fitted.classes)}" if fitted.classes else ""
-    doc = f"{fitted.model.name} model of ooc_train, {fitted.n_features:,} features{classes}"
+    doc = (
+        f"{fitted.model.name} model of ooc_train, {counted(fitted.n_features, 'feature')}{classes}"
+    )
     return graph.to_model(doc, {"model": fitted.model.name, "link": link}), tuple(found)
 
 

@@ -10,6 +10,7 @@ from typing import Any
 
 from ooc_train.core.output_kinds import RUN, require_output
 from ooc_train.core.settings import defaults_of
+from ooc_train.core.text import counted
 from ooc_train.core.threads import one_blas_thread
 from ooc_train.core.units import parse_duration
 from ooc_train.errors import InvalidStore
@@ -162,7 +163,8 @@ def follow(
         task = updating_task(model, inputs, training, "follow")
         if not task.problem.total_weight > 0:
             raise ValueError(
-                f"the weights of the first {first_rows:,} rows add up to zero; some must be above "
+                f"the weights of the first {counted(first_rows, 'row')} add up to zero; some must "
+                "be above "
                 "zero, or take more first_rows"
             )
         with (

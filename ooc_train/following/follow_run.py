@@ -8,6 +8,7 @@ from typing import Self
 
 from ooc_train.core.atomic import PartialOutput
 from ooc_train.core.output_kinds import RUN
+from ooc_train.core.text import counted
 from ooc_train.errors import OocTrainError
 from ooc_train.following.follow_record import FollowRecord
 from ooc_train.following.follower import Follower
@@ -73,7 +74,8 @@ class Followed:
     drifts: tuple[int, ...]
 
     def __repr__(self) -> str:
-        return f"<Followed: {self.rows:,} rows, {self.new_rows:,} of them new; {self.report!r}>"
+        rows = counted(self.rows, "row")
+        return f"<Followed: {rows}, {self.new_rows:,} of them new; {self.report!r}>"
 
     def _repr_html_(self) -> str:
         """Return the figures as an HTML table, for notebooks."""
@@ -181,7 +183,8 @@ class FollowRun:
         while (found := self._growing.now().n_rows) < n_rows:
             if not self._wait(found):
                 raise ValueError(
-                    f"{self._growing.store.path} has {found:,} rows, and following begins with "
+                    f"{self._growing.store.path} has {counted(found, 'row')}, and following begins "
+                    "with "
                     f"{n_rows:,}, which scale the columns; append more, or use a smaller "
                     "first_rows"
                 )

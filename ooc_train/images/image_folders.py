@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ooc_train.core.files import reading
-from ooc_train.core.text import brief, listed
+from ooc_train.core.text import brief, counted, listed
 from ooc_train.core.units import approximate_bytes
 from ooc_train.errors import InvalidImages
 from ooc_train.images.raw_arrays import IMAGES
@@ -140,7 +140,7 @@ class FolderImages:
     @property
     def source(self) -> str:
         """The images in words, for messages."""
-        return f"{self.n_rows:,} images in {len(self.classes):,} folders"
+        return f"{counted(self.n_rows, 'image')} in {counted(len(self.classes), 'folder')}"
 
     def decoding_bytes(self, available: int) -> int:
         """Return the bytes to decode an image: at most `available`, or what the first one needs."""

@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ooc_train.core.schema import shown
+from ooc_train.core.text import counted
 from ooc_train.errors import InvalidImages, TableNotFound
 from ooc_train.images.idx import is_idx, open_idx
 from ooc_train.images.image_folders import FolderImages, has_images
@@ -218,6 +219,7 @@ def _require_labels(X: RawArray, y: RawArray) -> None:
         )
     if X.n_rows != y.n_rows:
         raise InvalidImages(
-            f"{X.name} holds {X.n_rows:,} images and {y.name} {y.n_rows:,} labels; pass the labels "
+            f"{X.name} holds {counted(X.n_rows, 'image')} and {y.name} {y.n_rows:,} labels; pass "
+            "the labels "
             "of these images"
         )

@@ -11,7 +11,7 @@ from ooc_train.core.partitions import sample_partitions
 from ooc_train.core.progress import Progress, no_progress, row_counter
 from ooc_train.core.schema import shown
 from ooc_train.core.sums import Array, Sums
-from ooc_train.core.text import listed
+from ooc_train.core.text import counted, listed
 from ooc_train.inference.calibration_sums import (
     ScoreHistogram,
     ScoreMoments,
@@ -234,7 +234,7 @@ def _sigmoid(moments: ScoreMoments, reduce: Reduce, sums: Sums) -> Calibration:
         certain = decrease <= _CERTAIN
         lines = line + _STEPS[:, np.newaxis, np.newaxis] * step
     raise ValueError(
-        f"the calibration has not converged in {_MOST_STEPS} passes; "
+        f"the calibration has not converged in {counted(_MOST_STEPS, 'pass')}; "
         'pass more rows, or method="isotonic"'
     )
 

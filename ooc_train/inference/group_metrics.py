@@ -8,7 +8,7 @@ from typing import Any, ClassVar
 import numpy as np
 
 from ooc_train.core.sums import Arrays, Block, Sums, Workspace, array_bytes
-from ooc_train.core.text import aligned, html_table, printable
+from ooc_train.core.text import aligned, counted, html_table, printable
 from ooc_train.inference.metrics import MetricSums
 from ooc_train.stream.row_groups import RowGroups
 
@@ -170,7 +170,7 @@ class GroupMetrics:
         return printable("\n".join(aligned([self.head, *self.rows()])))
 
     def __repr__(self) -> str:
-        return f"<GroupMetrics: {len(self):,} groups>"
+        return f"<GroupMetrics: {counted(len(self), 'group')}>"
 
     def _repr_html_(self) -> str:
         """Return the table, for notebooks."""

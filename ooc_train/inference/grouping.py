@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from ooc_train.core.partitions import runs_of_partitions
 from ooc_train.core.schema import shown
 from ooc_train.core.sums import Arrays, Block, Workspace, raise_if_not_finite, total_bytes
-from ooc_train.core.text import listed
+from ooc_train.core.text import counted, listed
 from ooc_train.memory.ceiling import Ceiling
 from ooc_train.runtime.job import Job
 from ooc_train.stream.input_data import Inputs
@@ -60,7 +60,8 @@ def row_groups(
     labels = np.asarray(groups)
     if labels.shape != (source.n_rows,):
         raise ValueError(
-            f"groups has the shape {labels.shape}, and the data have {source.n_rows:,} rows; give "
+            f"groups has the shape {labels.shape}, and the data have "
+            f"{counted(source.n_rows, 'row')}; give "
             "one label a row, or the name or number of a column"
         )
     if labels.dtype.kind == "O":
@@ -80,7 +81,9 @@ def _column(column: Any, names: tuple[str, ...] | None, n_features: int) -> int:
             raise ValueError(f"there is no column {shown(column)} in X, which has {known}")
         return names.index(column)
     if not 0 <= column < n_features:
-        raise ValueError(f"there is no column {column} in X, which has {n_features:,} columns")
+        raise ValueError(
+            f"there is no column {column} in X, which has {counted(n_features, 'column')}"
+        )
     return int(column)
 
 
@@ -115,7 +118,8 @@ def _values_of(
 
 def _too_many(n: int, most: int) -> ValueError:
     return ValueError(
-        f"there are {n:,} groups or more, and the most is {most:,}; choose a column of fewer values"
+        f"there are {counted(n, 'group')} or more, and the most is {most:,}; choose a column of "
+        "fewer values"
     )
 
 

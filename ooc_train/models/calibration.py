@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from ooc_train.core.schema import Check, integer, list_of, number, numbers, one_of, record
 from ooc_train.core.sums import Array
+from ooc_train.core.text import counted
 from ooc_train.objective.loss import Loss
 from ooc_train.objective.losses.logistic import Logistic
 from ooc_train.objective.losses.modified_huber import ModifiedHuber
@@ -47,7 +48,7 @@ class Calibration(ABC):
     method: ClassVar[Method]
 
     def __str__(self) -> str:
-        return f"{self.method}, from {self.n_rows:,} rows"
+        return f"{self.method}, from {counted(self.n_rows, 'row')}"
 
     @property
     @abstractmethod

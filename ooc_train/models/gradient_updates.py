@@ -24,6 +24,7 @@ from ooc_train.core.sums import (
     Workspace,
     weighted,
 )
+from ooc_train.core.text import counted
 from ooc_train.errors import Diverged
 from ooc_train.kernels.layout import AGE
 from ooc_train.optimizers.averaging import add_to_average, average_replicas
@@ -147,7 +148,8 @@ class GradientUpdates:
                 if not np.isfinite(loss) or not np.isfinite(gradient).all():
                     self.problem.raise_if_invalid(block)
                     raise Diverged(
-                        f"a loss is no number after {counters[1]:,} updates, but the data are "
+                        f"a loss is no number after {counted(counters[1], 'update')}, but the data "
+                        "are "
                         f"finite: the learning rate of {self.eta0:.3g} is too large; use a smaller "
                         "one"
                     )

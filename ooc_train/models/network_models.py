@@ -11,6 +11,7 @@ from ooc_train.augmentation.augmenter import Augmentations
 from ooc_train.core.named_classes import plain
 from ooc_train.core.schema import shown
 from ooc_train.core.settings import Constraint, Count, Flag, Number
+from ooc_train.core.text import counted
 from ooc_train.models.linear_model import ClassWeights
 from ooc_train.models.model import DataFigures, Model
 from ooc_train.models.scale_setting import (
@@ -173,7 +174,7 @@ class NetworkModel(Model):
         if self.frozen_layers >= len(sizes) - 1:
             raise ValueError(
                 f"frozen_layers={self.frozen_layers} leaves nothing to learn of "
-                f"{len(sizes) - 1} layers of weights; freeze fewer"
+                f"{counted(len(sizes) - 1, 'layer')} of weights; freeze fewer"
             )
         factor = factor_of(self.scale)
         scaling = None if factor == 1.0 else Scaling.constant(factor, data.n_features)

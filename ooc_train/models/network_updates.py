@@ -25,6 +25,7 @@ from ooc_train.core.sums import (
     Workspace,
     weighted,
 )
+from ooc_train.core.text import counted
 from ooc_train.core.thread_team import ThreadTeam
 from ooc_train.errors import Diverged
 from ooc_train.kernels.api import network_batch_needs, network_step, network_step_needs
@@ -264,7 +265,8 @@ class _Learner:
         if not math.isfinite(loss):
             self._problem.raise_if_invalid(block)
             raise Diverged(
-                f"a loss is no number after {self._counters[1]:,} updates, but the data are "
+                f"a loss is no number after {counted(self._counters[1], 'update')}, but the data "
+                "are "
                 f"finite: the learning rate of {self._updates.eta0:.3g} is too large, or columns "
                 "of large numbers are not scaled; use a smaller rate, standardize=True, or "
                 "scale=1/255 for pixels"

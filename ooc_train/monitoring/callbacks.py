@@ -12,7 +12,7 @@ from time import perf_counter
 from typing import IO, TYPE_CHECKING, cast
 
 from ooc_train.core.closing import Closing
-from ooc_train.core.text import losses, metric, printable
+from ooc_train.core.text import counted, losses, metric, printable
 from ooc_train.core.units import approximate_bytes, format_duration
 from ooc_train.monitoring.notebook_bar import NotebookBar, in_notebook
 from ooc_train.runs.events import (
@@ -126,7 +126,7 @@ class ConsoleBar(Closing):
             return
         seconds = now - self._stage_starts[stage]
         left = seconds * (1 - share) / share if share else 0.0
-        figures = [f"{rows:,} rows", f"{_short(rows / seconds if seconds else 0.0)} rows/s"]
+        figures = [counted(rows, "row"), f"{_short(rows / seconds if seconds else 0.0)} rows/s"]
         self._show(stage, share, 1.0, figures, f"{format_duration(round(left))} left")
 
     def __call__(self, event: Event) -> None:

@@ -13,7 +13,7 @@ from contextlib import contextmanager
 from time import perf_counter
 from typing import Any, Self
 
-from ooc_train.core.text import log
+from ooc_train.core.text import counted, log
 from ooc_train.runs.events import Ended, Event, Stop
 from ooc_train.runs.report import Report
 
@@ -91,7 +91,7 @@ class Interrupts:
         out = report.saved_in
         kept = "" if out is None else f"; its current state is saved in {out}"
         cause = _CAUSES[self.received]
-        log(f"the run was stopped by {cause} after {report.passes:.4g} passes{kept}")
+        log(f"the run was stopped by {cause} after {counted(report.passes, 'pass', '.4g')}{kept}")
 
     def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
         for number, before in self._before.items():

@@ -10,7 +10,7 @@ import numpy as np
 from markupsafe import Markup
 
 from ooc_train.core.sums import Array
-from ooc_train.core.text import feature_name, few
+from ooc_train.core.text import counted, feature_name, few
 from ooc_train.models.predictor import LinearPredictor
 from ooc_train.monitoring.evaluation_page import figures
 from ooc_train.monitoring.html_page import Section, drawn, html_page
@@ -105,12 +105,12 @@ def models_page(models: Mapping[str, Fitted], evaluated: Evaluated | None = None
     for run, (name, fitted) in zip(runs, models.items(), strict=True):
         parts = _sections(name, fitted, run.report, evaluated)
         sections.append(Section(run.name, parts=parts, folded=True))
-    return html_page(", ".join(run.name for run in runs), [f"{len(runs)} runs"], sections)
+    return html_page(", ".join(run.name for run in runs), [counted(len(runs), "run")], sections)
 
 
 def runs_page(folder: str, runs: Sequence[SavedRun]) -> str:
     """Return the runs of a folder as one page of HTML."""
-    return html_page(_title(folder), [f"{len(runs)} runs"], _side_by_side(runs))
+    return html_page(_title(folder), [counted(len(runs), "run")], _side_by_side(runs))
 
 
 def _side_by_side(runs: Sequence[SavedRun]) -> list[Section]:

@@ -6,6 +6,7 @@ from typing import Any, ClassVar
 
 from ooc_train.core.named_classes import Registry
 from ooc_train.core.settings import Part
+from ooc_train.core.text import counted
 from ooc_train.optimizers import OPTIMIZERS
 from ooc_train.optimizers.optimizer import Optimizer, require_above_zero, require_share
 
@@ -71,7 +72,8 @@ class DifferentiallyPrivate:
         """
         if self.delta * n_rows >= 1.0:
             raise ValueError(
-                f"delta={self.delta:g} is not below one over the {n_rows:,} rows, and so bounds "
+                f"delta={self.delta:g} is not below one over the {counted(n_rows, 'row')}, and so "
+                "bounds "
                 "nothing; use a smaller one"
             )
         return self.delta or 0.1 / n_rows

@@ -9,6 +9,7 @@ from collections.abc import Callable
 import numpy as np
 
 from ooc_train.core.sums import Array
+from ooc_train.core.text import counted
 from ooc_train.optimizers.schedule import refused, unusable
 
 EXACT_UPDATES = 8192
@@ -69,7 +70,7 @@ class RateTable:
             self._fill(at)
         if self._unusable is not None and self._unusable[0] < first + updates:
             at, rate = self._unusable
-            raise ValueError(f"the schedule {refused(rate)} after {at:,} updates")
+            raise ValueError(f"the schedule {refused(rate)} after {counted(at, 'update')}")
 
     def _fill(self, at: int) -> None:
         """Write the rates of one block of updates, which begins at update `at`."""

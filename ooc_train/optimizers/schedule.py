@@ -11,6 +11,7 @@ from typing import Any, ClassVar, Self, final
 import numpy as np
 
 from ooc_train.core.sums import Array
+from ooc_train.core.text import counted
 from ooc_train.plotting import plots
 
 _FIRST_UPDATES, _SPREAD_UPDATES = 1024, 4096
@@ -111,7 +112,7 @@ class Schedule:
             at = int(np.argmax(unusable(rates)))
             raise ValueError(
                 f"schedule='{self}' {refused(rates[at])} after {t[at]:,.0f}"
-                + (f" of {horizon:,.0f} updates" if horizon < inf else " updates")
+                + (f" of {counted(horizon, 'update', ',.0f')}" if horizon < inf else " updates")
             )
         return self
 

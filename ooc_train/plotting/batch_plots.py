@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
+from ooc_train.core.text import counted
 from ooc_train.plotting.protocols import Run
 from ooc_train.plotting.style import COLORS, shown_name, styled_axes, titled, with_message
 
@@ -45,7 +46,7 @@ def batch_size(report: Run, ax: "Axes | None" = None) -> "Axes":
         return with_message(titled(ax, "Batch size"), "the run had no batch-size schedule")
     passes, sizes = zip(*known, strict=True)
     ax.step(passes, sizes, where="pre", color=COLORS[0], lw=1.8, marker="o", ms=4)
-    return titled(ax, f"Batch size: {sizes[-1]:,} rows at the end")
+    return titled(ax, f"Batch size: {counted(sizes[-1], 'row')} at the end")
 
 
 def _size_axes(ax: "Axes | None") -> "Axes":

@@ -2,6 +2,7 @@
 
 from typing import TYPE_CHECKING
 
+from ooc_train.core.text import counted
 from ooc_train.plotting.protocols import Dependence, Importances
 from ooc_train.plotting.style import COLORS, INK, shown_name, styled_axes, titled
 
@@ -40,8 +41,8 @@ def importance(found: Importances, ax: "Axes | None" = None, *, most: int = 20) 
     ax.set_xlabel("increase of the mean loss, with its deviation over repeats")
     n = len(means)
     if len(order) < n:
-        return titled(ax, f"Importance: the {len(order):,} largest of {n:,} columns")
-    return titled(ax, f"Importance of {n:,} column{'s' if n > 1 else ''}")
+        return titled(ax, f"Importance: the {len(order):,} largest of {counted(n, 'column')}")
+    return titled(ax, f"Importance of {counted(n, 'column')}")
 
 
 def dependence(found: Dependence, place: int = 0, ax: "Axes | None" = None) -> "Axes":

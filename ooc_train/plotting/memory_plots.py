@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
+from ooc_train.core.text import counted
 from ooc_train.core.units import approximate_bytes
 from ooc_train.plotting.protocols import Memory
 from ooc_train.plotting.style import COLORS, INK, shown_name, styled_axes, titled, with_message
@@ -52,7 +53,7 @@ def memory(report: Memory, ax: "Axes | None" = None) -> "Axes":
         # From the top, in the order of the stack.
         ax.legend(handles[::-1], labels[::-1], loc="lower right", fontsize=9)
     else:
-        titled(ax, f"Memory of {len(held):,} processes, the driver at the bottom")
+        titled(ax, f"Memory of {counted(len(held), 'process')}, the driver at the bottom")
     _draw_terms(ax, report, top, size)
     return ax
 

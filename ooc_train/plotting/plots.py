@@ -15,6 +15,7 @@ Examples
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
+from ooc_train.core.text import counted
 from ooc_train.plotting.batch_plots import batch_schedule, batch_size
 from ooc_train.plotting.class_plots import calibration, confusion, lift, precision_recall, roc
 from ooc_train.plotting.importance_plots import dependence, importance
@@ -83,7 +84,9 @@ def coefficients(
     rows = np.atleast_2d(np.asarray(coef, np.float64))
     n_outputs, n_features = rows.shape
     if names is not None and len(names) != n_features:
-        raise ValueError(f"{len(names):,} names for {n_features:,} coefficients; give one each")
+        raise ValueError(
+            f"{len(names):,} names for {counted(n_features, 'coefficient')}; give one each"
+        )
     order = np.argsort(-np.abs(rows).max(axis=0), kind="stable")[:most]
     ax = styled_axes(ax, height=1.3 + 0.24 * len(order))
     at = np.arange(len(order))
@@ -109,9 +112,9 @@ def coefficients(
     ax.invert_yaxis()
     ax.grid(visible=False, axis="y")
     ax.set_xlabel("coefficient, per unit of the feature")
-    of_each = f", of each of {n_outputs:,} outputs" if n_outputs > _MOST_NAMED else ""
+    of_each = f", of each of {counted(n_outputs, 'output')}" if n_outputs > _MOST_NAMED else ""
     if len(order) < n_features:
         return titled(ax, f"Coefficients: the {len(order):,} largest of {n_features:,}{of_each}")
     # Not "all": the caller may pass a part of the model's.
-    features = f"{n_features:,} feature{'s' if n_features > 1 else ''}"
+    features = counted(n_features, "feature")
     return titled(ax, f"Coefficients of {features}{of_each}")

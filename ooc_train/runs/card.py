@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from ooc_train.core.named_classes import as_text
-from ooc_train.core.text import few, losses, printable
+from ooc_train.core.text import counted, few, losses, printable
 from ooc_train.core.units import approximate_bytes, approximate_duration
 
 CARD_FILE = "card.md"
@@ -75,7 +75,8 @@ def card(
         if values[key]
     ]
     if (calibration := values.get("calibration")) is not None:
-        told = f"{calibration['method']}, from {calibration['n_rows']:,} validation rows"
+        rows = counted(calibration["n_rows"], "validation row")
+        told = f"{calibration['method']}, from {rows}"
         about.append(("calibrated probabilities", told))
     origin = dict(report.get("origin", {}))
     data: Rows = [(key, origin.pop(key)) for key in ("data", "validation data") if key in origin]

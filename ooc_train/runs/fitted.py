@@ -21,7 +21,7 @@ from ooc_train.core.output_kinds import RUN, explain_os_errors
 from ooc_train.core.renames import sync_file, sync_folder
 from ooc_train.core.settings import defaults_of
 from ooc_train.core.sums import Array, array_bytes
-from ooc_train.core.text import few, html_table
+from ooc_train.core.text import counted, few, html_table
 from ooc_train.errors import InvalidRun
 from ooc_train.models.calibration import Calibration
 from ooc_train.models.model import Model
@@ -84,7 +84,7 @@ class Fitted:
         found = dict(self._figures()[1:])
         about = ", ".join(f"{name} {found[name]}" for name in ("loss", "passes") if name in found)
         number, kind = len(self.classes) or self.n_outputs, "classes" if self.classes else "outputs"
-        size = f"{self.n_features:,} features, {number:,} {kind}"
+        size = f"{counted(self.n_features, 'feature')}, {number:,} {kind}"
         return f"<Fitted {self.model.name}: {', '.join(filter(None, (size, about)))}>"
 
     def _repr_html_(self) -> str:
@@ -212,7 +212,7 @@ class Fitted:
             return replace(self, predictor=self.predictor.permuted(order), feature_names=names)
         if n_features != self.n_features:
             raise InvalidRun(
-                f"the model was trained on {self.n_features:,} features and {what} has "
+                f"the model was trained on {counted(self.n_features, 'feature')} and {what} has "
                 f"{n_features:,}; use data with the same columns"
             )
         return self

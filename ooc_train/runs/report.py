@@ -17,7 +17,7 @@ from ooc_train.core.schema import (
     text,
     texts,
 )
-from ooc_train.core.text import html_table, losses
+from ooc_train.core.text import counted, html_table, losses
 from ooc_train.core.units import approximate_bytes, approximate_duration
 from ooc_train.errors import InvalidRun
 from ooc_train.memory.measured import MEMORY_SCHEMA, MemoryReport
@@ -196,11 +196,11 @@ class Report:
     @property
     def precision(self) -> str | None:
         """Numerical quality of least squares: "condition 12, rank 3 of 4, about 15 digits"."""
-        if self.condition is None:
+        if self.condition is None or self.digits is None:
             return None
         return (
             f"condition {self.condition:.3g}, rank {self.rank} of {self.n_features}, "
-            f"about {self.digits:.0f} digits"
+            f"about {counted(self.digits, 'digit', '.0f')}"
         )
 
     @property
@@ -289,7 +289,7 @@ class Report:
         # One line; `str` adds the shares of time, notebooks show all figures.
         return (
             f"<Report: {self.model} by {self.solver}, batch size {self.batch_size}, "
-            f"{self.passes:.4g} passes in {approximate_duration(self.seconds)}, "
+            f"{counted(self.passes, 'pass', '.4g')} in {approximate_duration(self.seconds)}, "
             f"loss {self.loss:.6g}, {self.memory}>"
         )
 
@@ -300,7 +300,7 @@ class Report:
     def __str__(self) -> str:
         rate = approximate_bytes(self.bytes_read / self.seconds) if self.seconds else "-"
         return (
-            f"{self.passes:.4g} passes, {self.updates:,} updates, "
+            f"{counted(self.passes, 'pass', '.4g')}, {counted(self.updates, 'update')}, "
             f"loss {losses(self.loss, self.validation_loss)} in "
             f"{approximate_duration(self.seconds)} ({rate}/s: {self.time_spent}) | "
             f"memory: {self.memory}"

@@ -10,6 +10,7 @@ from urllib.parse import urlsplit
 
 import dask
 
+from ooc_train.core.text import counted
 from ooc_train.core.threads import load_blas
 from ooc_train.kernels.calling import load as load_kernels
 from ooc_train.kernels.calling import missing as missing_kernels
@@ -267,7 +268,8 @@ class Meter:
                 self._watched[memory.pid] = (f"worker {i}", memory.share)
         if hidden := apart.count(None):
             self.notes.append(
-                f"the timeline covers this machine only, without {hidden} of {len(apart)} workers"
+                f"the timeline covers this machine only, without {hidden} of "
+                f"{counted(len(apart), 'worker')}"
             )
         if self._whole:
             self._find()

@@ -16,6 +16,7 @@ import tempfile
 from contextlib import suppress
 from multiprocessing import resource_tracker, spawn
 
+from ooc_train.core.text import counted
 from ooc_train.core.units import approximate_bytes
 from ooc_train.errors import ClusterError, MissingMainGuard
 from ooc_train.memory.system import available_memory
@@ -58,7 +59,7 @@ def require_startable(n_workers: int) -> None:
         With what is missing, and the way out.
     """
     more = _DRIVER_FILES + _FILES_A_WORKER * n_workers
-    who = f"a scheduler and {_workers(n_workers)} need"
+    who = f"a scheduler and {counted(n_workers, 'worker')} need"
     _require_files(more, who, ", or use fewer workers" if n_workers > 1 else "")
     _require_threads(n_workers)
     _require_memory(n_workers)
@@ -110,7 +111,7 @@ def _require_threads(n_workers: int) -> None:
     if limit < 16 * need + 1024 and limit < (running := _threads_of(os.getuid())) + need:
         raise ClusterError(
             f"the limit of processes and threads of a user is {limit}, {running} run, and "
-            f"a scheduler and {_workers(n_workers)} need about {need} more: raise it "
+            f"a scheduler and {counted(n_workers, 'worker')} need about {need} more: raise it "
             f"(ulimit -u {running + need}), or use fewer workers"
         )
 
@@ -135,8 +136,8 @@ def _require_memory(n_workers: int) -> None:
     if available < need:
         raise ClusterError(
             f"{approximate_bytes(available)} of memory are available, and a scheduler and "
-            f"{_workers(n_workers)} take {approximate_bytes(need)} before any data: free some"
-            f"{', or use fewer workers' if n_workers > 1 else ''}"
+            f"{counted(n_workers, 'worker')} take {approximate_bytes(need)} before any data: free "
+            f"some{', or use fewer workers' if n_workers > 1 else ''}"
         )
 
 
@@ -207,10 +208,6 @@ def _reason(error: BaseException) -> str:
     """Return the text of an error in one line."""
     text = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
     return text or type(error).__name__
-
-
-def _workers(n: int) -> str:
-    return "1 worker" if n == 1 else f"{n} workers"
 
 
 def why_not_started(error: BaseException, endings: Endings, said: str) -> ClusterError:

@@ -25,6 +25,7 @@ import numpy as np
 from ooc_train.core.partitions import Rows, rows_of, sample_partitions
 from ooc_train.core.requests import Reduce
 from ooc_train.core.sums import Array, Sums
+from ooc_train.core.text import counted
 from ooc_train.models.linear import LinearProblem
 from ooc_train.models.problem import Capability, Evaluation, Problem
 from ooc_train.solvers.base import Holdings, State, Tree
@@ -102,7 +103,7 @@ class BlockLBFGS(LBFGS):
         direction = -_times(problem, inverse, gradient)
         sample, note = rows_of(rows, _sample(problem, rows, state)), ""
         if state.n_iter == 0 and sample < rows.n_rows:
-            note = f"curvature is that of a sample of {sample:,} rows"
+            note = f"curvature is that of a sample of {counted(sample, 'row')}"
         memory = {
             **state.memory,
             "inverse": inverse,

@@ -24,6 +24,7 @@ from numpy.typing import NDArray
 from ooc_train.core.partitions import Rows
 from ooc_train.core.requests import Reduce
 from ooc_train.core.sums import Array, Reduction, Sums
+from ooc_train.core.text import counted
 from ooc_train.models.gram_sums import Moments
 from ooc_train.models.linear import LinearProblem
 from ooc_train.models.problem import Capability
@@ -139,7 +140,8 @@ class Gram:
             return replace(solution, precision=precision)
         if problem.n_features > MAX_REFINED_FEATURES:
             note = (
-                f"the coefficients have about {precision.digits:.0f} digits: the columns depend on "
+                f"the coefficients have about {counted(precision.digits, 'digit', '.0f')}: the "
+                "columns depend on "
                 f"one another; up to {MAX_REFINED_FEATURES:,} of them would be refined"
             )
             return replace(solution, precision=precision, note=note)
@@ -292,6 +294,5 @@ class _Refinement:
             params=problem.scaling.from_data_units(coef, intercept),
             loss=0.5 * float(np.maximum(residual, 0.0).sum()) / moments.weight,
             precision=replace(spectrum, error=error).precision(),
-            note=f"columns nearly depend on one another: refined by {passes} more "
-            + ("pass" if passes == 1 else "passes"),
+            note="columns nearly depend on one another: refined by " + counted(passes, "more pass"),
         )

@@ -36,6 +36,7 @@ import numpy as np
 from ooc_train.core.partitions import Rows, rows_of, sample_partitions
 from ooc_train.core.requests import Reduce
 from ooc_train.core.sums import Array, Sums
+from ooc_train.core.text import counted
 from ooc_train.errors import Diverged
 from ooc_train.models.linear import LinearProblem
 from ooc_train.models.problem import Capability, Evaluation
@@ -322,7 +323,7 @@ def _after_sample(
 ) -> State:
     """Return the state that begins the passes over all rows."""
     memory = {"start_loss": start_loss} | ({} if hessian is None else {"hessian": hessian})
-    note = f"begins at the optimum of a sample of {sample_rows:,} rows"
+    note = f"begins at the optimum of a sample of {counted(sample_rows, 'row')}"
     return State(params, memory=memory, note=note)
 
 

@@ -15,6 +15,7 @@ from typing import Any
 from ooc_train.core.partitions import Rows
 from ooc_train.core.requests import Epoch, Reduce, Request
 from ooc_train.core.sums import Array
+from ooc_train.core.text import counted
 from ooc_train.models.linear import LinearProblem
 from ooc_train.models.noise import NoiseSums, noise_scales
 from ooc_train.models.problem import Capability
@@ -151,9 +152,13 @@ class Phased:
             following = n_rows
         if following == size:
             return state
-        text = f"batches of {following:,} rows" if following < n_rows else "all rows at once"
+        text = (
+            f"batches of {counted(following, 'row')}" if following < n_rows else "all rows at once"
+        )
         if noise is not None:
-            scale = f"{noise:,.0f} rows" if noise < inf else "more than these rows can tell"
+            scale = (
+                counted(noise, "row", ",.0f") if noise < inf else "more than these rows can tell"
+            )
             text += f": the gradient noise scale is {scale}"
         return replace(_begun_with(following, state), converged=False, note=text)
 

@@ -9,6 +9,7 @@ two passes.
 from dataclasses import replace
 from math import inf
 
+from ooc_train.core.text import counted
 from ooc_train.optimizers.schedules import Plateau
 from ooc_train.solvers.base import Solver, State
 
@@ -40,7 +41,7 @@ def after_epoch(solver: Solver, state: State, figure: float, *, ends: bool) -> S
     stale = 0 if figure < best - schedule.min_delta else stale + 1
     if stale < schedule.patience:
         return _kept(state, min(best, figure), stale, lowered)
-    without = f"no progress by {schedule.min_delta:g} in {stale} epochs"
+    without = f"no progress by {schedule.min_delta:g} in {counted(stale, 'epoch')}"
     if not may_lower(schedule, state):
         ended = ends and stale >= getattr(solver, "patience", PATIENCE)
         stalled = f"{without} at the schedule's lowest learning rate" if ended else ""

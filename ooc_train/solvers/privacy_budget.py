@@ -5,6 +5,7 @@ from functools import lru_cache
 from math import inf
 from typing import Any
 
+from ooc_train.core.text import counted
 from ooc_train.optimizers.differential_privacy import DifferentiallyPrivate
 
 
@@ -27,7 +28,7 @@ def privacy_budget(
     epsilon = _epsilon(private.noise_multiplier, share, updates, delta)
     if not 0.0 <= epsilon < inf:
         raise ValueError(
-            f"no epsilon is known for {updates:,} updates of noise_multiplier="
+            f"no epsilon is known for {counted(updates, 'update')} of noise_multiplier="
             f"{private.noise_multiplier:g}; use a larger noise_multiplier or fewer epochs"
         )
     return {

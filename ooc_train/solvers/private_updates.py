@@ -16,6 +16,7 @@ from typing import Any, ClassVar
 from ooc_train.core.partitions import Rows
 from ooc_train.core.requests import Epoch, Request
 from ooc_train.core.sums import Array
+from ooc_train.core.text import counted
 from ooc_train.models.clipped_updates import ClippedUpdates, updates_of
 from ooc_train.models.problem import Capability
 from ooc_train.optimizers.differential_privacy import DifferentiallyPrivate
@@ -73,7 +74,7 @@ class PrivateUpdates:
         group = self._group_rows(rows)
         if self.batch_size > group:
             raise ValueError(
-                f"batch_size={self.batch_size:,} is more than the {group:,} rows of "
+                f"batch_size={self.batch_size:,} is more than the {counted(group, 'row')} of "
                 f"shuffle_chunks={self.shuffle_chunks} chunks, from which private batches are "
                 "sampled; use a larger shuffle_chunks or smaller batches"
             )

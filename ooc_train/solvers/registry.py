@@ -5,6 +5,7 @@ from dataclasses import dataclass, replace
 from math import inf
 from types import MappingProxyType
 
+from ooc_train.core.text import counted
 from ooc_train.models.problem import Capability, Problem
 from ooc_train.optimizers import OPTIMIZERS
 from ooc_train.optimizers.differential_privacy import DifferentiallyPrivate
@@ -200,7 +201,7 @@ def automatic_solver(problem: Problem, *, by_updates: bool = False) -> Choice:
     if has_gram and columns <= _GRAM_COLUMNS:
         return Choice(
             "gram" if smooth else "coordinate-descent",
-            f"least squares{l1}, and {columns:,} parameters: at most {_GRAM_COLUMNS:,}",
+            f"least squares{l1}, and {counted(columns, 'parameter')}: at most {_GRAM_COLUMNS:,}",
         )
     if has_hessian and is_small(problem.hessian_shape, kinks=not smooth):
         limit = f"at most {MOST_PARAMETERS:,}"
@@ -208,16 +209,16 @@ def automatic_solver(problem: Problem, *, by_updates: bool = False) -> Choice:
             limit = "proximal L-BFGS would take many more passes"
         return Choice(
             "newton" if smooth else "proximal-newton",
-            f"a smooth loss{l1}, and {width:,} parameters: {limit}",
+            f"a smooth loss{l1}, and {counted(width, 'parameter')}: {limit}",
         )
     if smooth and not has_gram and has_small_blocks(problem):
         return Choice(
             "block-lbfgs",
-            f"a smooth loss, and {width:,} parameters: more than {MOST_PARAMETERS:,}; the "
-            f"Hessian of each output, of {problem.shape[-1]:,} parameters, saves passes",
+            f"a smooth loss, and {counted(width, 'parameter')}: more than {MOST_PARAMETERS:,}; the "
+            f"Hessian of each output, of {counted(problem.shape[-1], 'parameter')}, saves passes",
         )
     most = _GRAM_COLUMNS if has_gram else MOST_PARAMETERS
-    why = f"and {width:,} parameters: more than {most:,}"
+    why = f"and {counted(width, 'parameter')}: more than {most:,}"
     if not has_hessian:
         why = "without second derivatives that are never negative"
     return Choice("lbfgs" if smooth else "proximal-lbfgs", f"a smooth loss{l1}, {why}")

@@ -27,6 +27,7 @@ import numpy as np
 from ooc_train.core.partitions import Rows, rows_of
 from ooc_train.core.requests import Reduce
 from ooc_train.core.sums import Array, Reduction, Sums
+from ooc_train.core.text import counted
 from ooc_train.errors import Diverged
 from ooc_train.models.linear import LinearProblem
 from ooc_train.models.loss_sums import LossSums
@@ -127,7 +128,7 @@ class Smoothing:
         if "width" not in after.memory:
             return after  # the sample is fitted perfectly, or weighs nothing
         memory = {name: after.memory[name] for name in ("width", "least", "point", "drift")}
-        note = f"begins at the optimum of a sample of {sample_rows:,} rows"
+        note = f"begins at the optimum of a sample of {counted(sample_rows, 'row')}"
         return State(after.memory["point"], memory=memory, note=note)
 
     def _told(self, problem: LinearProblem, rows: Rows, state: State, answer: Sums) -> State:

@@ -5,6 +5,7 @@ from math import inf
 from typing import Annotated
 
 from ooc_train.core.settings import LARGEST_SEED, CheckedSettings, Count, Number
+from ooc_train.core.text import counted
 from ooc_train.models.model import Model
 from ooc_train.optimizers import OPTIMIZERS
 from ooc_train.optimizers.differential_privacy import DifferentiallyPrivate, SolverSetting
@@ -186,7 +187,8 @@ class Training(CheckedSettings):
             and rule.patience < schedule.patience
         ):
             raise ValueError(
-                f"early_stopping ends a run after {rule.patience} epochs without progress, before "
+                f"early_stopping ends a run after {counted(rule.patience, 'epoch')} without "
+                "progress, before "
                 f"schedule='{schedule}' lowers the learning rate after {schedule.patience:g}; use "
                 "a larger patience of EarlyStopping, or a smaller one of the schedule"
             )
@@ -279,13 +281,14 @@ class Training(CheckedSettings):
         rows = min(chunk_rows, n_rows) if self.batch_size == "chunk" else int(self.batch_size)
         if rows > n_rows:
             raise ValueError(
-                f"batch_size={rows:,} is more than the {n_rows:,} rows there are; use "
+                f"batch_size={rows:,} is more than the {counted(n_rows, 'row')} there are; use "
                 "batch_size='full' for all of them"
             )
         if rows * self.replicas > n_rows:
             raise ValueError(
-                f"batches of {rows:,} rows in {self.replicas} replicas are more than the "
-                f"{n_rows:,} rows there are; use fewer replicas, or smaller batches"
+                f"batches of {counted(rows, 'row')} in {counted(self.replicas, 'replica')} are "
+                "more than the "
+                f"{counted(n_rows, 'row')} there are; use fewer replicas, or smaller batches"
             )
         return rows
 

@@ -8,7 +8,7 @@ from typing import Any, Never
 import numpy as np
 from numpy.typing import NDArray
 
-from ooc_train.core.text import few, html_table
+from ooc_train.core.text import counted, few, html_table
 from ooc_train.core.units import approximate_bytes
 from ooc_train.errors import InvalidStore
 from ooc_train.memory.system import available_memory
@@ -199,7 +199,7 @@ class Store:
         size = max(0, stop - start) * layout.row_bytes
         if size > (free := available_memory()):
             raise MemoryError(
-                f"{stop - start:,} rows of {name} take {approximate_bytes(size)}, and "
+                f"{counted(stop - start, 'row')} of {name} take {approximate_bytes(size)}, and "
                 f"{approximate_bytes(free)} are available; read fewer, as in "
                 f"store.read({name!r}, 0, 1000)"
             )
@@ -270,7 +270,7 @@ class Store:
         require_axes(layout.path, role, layout)
         if layout.n_rows != self.n_rows:
             raise InvalidStore(
-                f"{self.path}: X has {self.n_rows:,} rows, and {role} ({layout.path}) has "
+                f"{self.path}: X has {counted(self.n_rows, 'row')}, and {role} ({layout.path}) has "
                 f"{layout.n_rows:,}; give an array of as many rows"
             )
         if role == "sample_weight":
@@ -329,7 +329,7 @@ class Store:
                 if len(labels) > limit:
                     raise InvalidStore(
                         f"{self.path}: y has more than {limit:,} distinct values within its first "
-                        f"{stop:,} rows; is this a regression?"
+                        f"{counted(stop, 'row')}; is this a regression?"
                     )
         return labels
 
@@ -348,7 +348,7 @@ class Store:
             kind = "text" if self.y.is_text else np.dtype(self.y.dtype)
             parts.append(f"y {kind}{outputs}")
         if self.classes is not None:
-            parts.append(f"{len(self.classes)} classes")
+            parts.append(counted(len(self.classes), "class"))
         if self.sample_weight is not None:
             parts.append("weighted")
         if self.share is not None:
@@ -356,7 +356,7 @@ class Store:
         if self.shuffled is not None:
             parts.append(f"shuffled with seed {self.shuffled}")
         parts.append(
-            f"{self.n_chunks:,} chunks of {self.chunk_rows:,} rows "
+            f"{counted(self.n_chunks, 'chunk')} of {counted(self.chunk_rows, 'row')} "
             f"({self.chunk_bytes / 2**20:.3g} MiB, {self.X.codec or 'by zarr-python'})"
         )
         return f"<Store {self.path}: {', '.join(parts)}>"
@@ -374,7 +374,7 @@ class Store:
             ("classes", few(self.classes) if self.classes is not None else "none"),
             ("weights", "no" if self.sample_weight is None else "yes"),
             ("order", "as written" if self.shuffled is None else f"random, seed {self.shuffled}"),
-            ("chunks", f"{self.n_chunks:,} of {self.chunk_rows:,} rows"),
+            ("chunks", f"{self.n_chunks:,} of {counted(self.chunk_rows, 'row')}"),
             ("size", f"{approximate_bytes(self.total_bytes)} when decoded"),
         ]
         if self.feature_names is not None:

@@ -5,6 +5,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from ooc_train.core.text import counted
 from ooc_train.stream.array_source import ArraySource, beside
 from ooc_train.stream.checks import require_finite, require_weights
 from ooc_train.stream.classes import Label, codes_of_labels, plain, require_labels
@@ -30,7 +31,7 @@ def read_arrays(
     y = as_labels(y) if classifier else as_numbers(y, "y", np.float64)
     for name, values in (("y", y), ("sample_weight", weight)):
         if values is not None and len(values) != len(X):
-            raise ValueError(f"X has {len(X):,} rows and {name} has {len(values):,}")
+            raise ValueError(f"X has {counted(len(X), 'row')} and {name} has {len(values):,}")
     if weight is not None:
         if weight.ndim != 1:
             raise ValueError(f"sample_weight has shape {weight.shape}; give one number a row")

@@ -13,6 +13,7 @@ from distributed import CancelledError, Client
 from numpy.typing import NDArray
 
 from ooc_train.core.sums import Array
+from ooc_train.core.text import counted
 from ooc_train.errors import OocTrainError
 from ooc_train.stream.checks import require_finite, require_weights
 from ooc_train.stream.classes import Label, codes_of_labels, require_labels
@@ -73,7 +74,9 @@ def aligned(X: Any, y: Any = None, weight: Any = None) -> tuple[Any, Any, Any]:
         if values is not None:
             values = values if is_dask(values) else dask.array.from_array(np.asarray(values))
             if values.ndim == 0 or _known_rows(values, name) != n_rows:
-                raise ValueError(f"X has {n_rows:,} rows and {name} has the shape {values.shape}")
+                raise ValueError(
+                    f"X has {counted(n_rows, 'row')} and {name} has the shape {values.shape}"
+                )
             if values.ndim > (2 if name == "y" else 1):
                 what = "one row a sample" if name == "y" else "one number a row"
                 raise ValueError(f"{name} has shape {values.shape}; give {what}")

@@ -15,6 +15,7 @@ from dask.delayed import delayed
 
 from ooc_train.core.random_share import RandomShare
 from ooc_train.core.sums import Arrays, Block, Workspace
+from ooc_train.core.text import counted
 from ooc_train.stream.array_source import concatenate
 from ooc_train.stream.kinds import as_numbers, is_sparse
 from ooc_train.stream.sources import Reader, model_dtype
@@ -158,7 +159,8 @@ class TaskBlocks:
             for name, values in (("X", X), ("y", y), ("sample_weight", weight)):
                 if values is not None and values.shape[0] != rows:
                     raise ValueError(
-                        f"the block of {name} from row {start:,} on has {values.shape[0]:,} rows, "
+                        f"the block of {name} from row {start:,} on has "
+                        f"{counted(values.shape[0], 'row')}, "
                         f"and its Dask array says {rows:,}; call {name}.compute_chunk_sizes() first"
                     )
             if model_dtype(X.dtype) == "<f8" != self.dtype:

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from ooc_train.core.random_share import RandomShare
 from ooc_train.core.sums import Array
-from ooc_train.core.text import listed
+from ooc_train.core.text import counted, listed
 from ooc_train.memory.budget import Budget
 from ooc_train.memory.ceiling import Ceiling, Term
 from ooc_train.store.dataset import Store
@@ -71,7 +71,8 @@ def hold_out(
     if classes:
         _require_all_classes(training, validation)
     kept, n_rows = validation.source.n_rows, source.n_rows
-    note = f"{kept:,} of {n_rows:,} rows are kept out of training for validation, by seed {seed}"
+    rows = f"{kept:,} of {counted(n_rows, 'row')}"
+    note = f"{rows} are kept out of training for validation, by seed {seed}"
     return replace(training, notes=(*training.notes, note)), validation
 
 
@@ -163,7 +164,7 @@ def _split_partitions(inputs: Inputs, fraction: float, seed: int) -> list[Source
     if n == 1:
         raise ValueError(
             f"validation_fraction={fraction:g} keeps whole chunks out of training, and all "
-            f"{source.n_rows:,} rows are in one; "
+            f"{counted(source.n_rows, 'row')} are in one; "
             + ("make smaller blocks" if store is None else _rechunk(store))
             + ", or pass validation rows"
         )

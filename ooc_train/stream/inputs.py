@@ -8,6 +8,7 @@ there can be a plan; they are read in pieces, within the ceiling.
 from dataclasses import replace
 from typing import Any
 
+from ooc_train.core.text import counted
 from ooc_train.memory.ceiling import Ceiling
 from ooc_train.store.dataset import Store
 from ooc_train.store.opening.opener import open_store
@@ -134,13 +135,14 @@ def read_validation(
     )
     if (source.n_features, found.classes) != (other.n_features, inputs.classes):
         raise ValueError(
-            f"the validation rows have {other.n_features:,} columns and the classes "
+            f"the validation rows have {counted(other.n_features, 'column')} and the classes "
             f"{list(found.classes)}, those to learn from {source.n_features:,} and "
             f"{list(inputs.classes)}; use a store that was made with them"
         )
     if source.n_outputs != other.n_outputs:
         raise ValueError(
-            f"y of the validation rows has {other.n_outputs:,} columns, and that of those to "
+            f"y of the validation rows has {counted(other.n_outputs, 'column')}, and that of those "
+            "to "
             f"learn from {source.n_outputs:,}; use a store that was made with them"
         )
     if not found.total_weight > 0:

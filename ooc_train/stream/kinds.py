@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
+from ooc_train.core.text import counted
 from ooc_train.errors import NonFiniteData
 
 _DATES = (dt.date, dt.time, dt.timedelta, np.datetime64, np.timedelta64)
@@ -63,7 +64,10 @@ def require_rows(X: Any) -> None:
         raise ValueError(_refusal_of_shape(X.shape))
     if 0 in X.shape:
         columns = math.prod(X.shape[1:])
-        raise ValueError(f"X has {X.shape[0]:,} rows and {columns:,} columns; give some of both")
+        raise ValueError(
+            f"X has {counted(X.shape[0], 'row')} and {counted(columns, 'column')}; give some of "
+            "both"
+        )
 
 
 def _refusal_of_shape(shape: tuple[int, ...]) -> str:

@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ooc_train.core.temporary_folders import scratch_folder
+from ooc_train.core.text import counted
 from ooc_train.errors import InvalidStore
 from ooc_train.memory.budget import Budget
 from ooc_train.memory.ceiling import Ceiling, Term
@@ -155,10 +156,10 @@ def _require_rows(store: Store, role: Role, values: Any) -> tuple[int, ...]:
     """Return the shape of values; refuse a known length that differs from the store's."""
     shape = tuple(np.shape(values))
     if not shape:
-        raise ValueError(f"{role} is one number, and X has {store.n_rows:,} rows")
+        raise ValueError(f"{role} is one number, and X has {counted(store.n_rows, 'row')}")
     # Rows of a Dask array of unknown length are counted as its blocks are computed.
     if not np.isnan(shape[0]) and shape[0] != store.n_rows:
-        raise ValueError(f"X has {store.n_rows:,} rows and {role} has {shape[0]:,}")
+        raise ValueError(f"X has {counted(store.n_rows, 'row')} and {role} has {shape[0]:,}")
     return shape
 
 
@@ -173,7 +174,7 @@ def _pieces(store: Store, role: Role, values: Any) -> Iterator[tuple[int, NDArra
             yield start + first, piece
         start += len(rows)
     if start != store.n_rows:
-        raise ValueError(f"X has {store.n_rows:,} rows and {role} has {start:,}")
+        raise ValueError(f"X has {counted(store.n_rows, 'row')} and {role} has {start:,}")
 
 
 def _written(

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Self
 
-from ooc_train.core.text import html_escaped, html_table
+from ooc_train.core.text import counted, html_escaped, html_table
 from ooc_train.core.units import approximate_bytes
 from ooc_train.errors import CeilingExceeded
 from ooc_train.memory.ceiling import Ceiling, Projection
@@ -85,7 +85,7 @@ class Plan:
     @property
     def reads(self) -> str:
         """How rows are read, in a sentence."""
-        size = f"{self.partition_rows:,} rows ({approximate_bytes(self.partition_bytes)})"
+        size = f"{counted(self.partition_rows, 'row')} ({approximate_bytes(self.partition_bytes)})"
         config = self.config
         replicas, threads = config.replicas, config.pipeline_threads
         if replicas * threads > 1:
@@ -97,7 +97,7 @@ class Plan:
             return (
                 f"{each}{threads} threads of a worker read {pieces} of {size} at a time, one learns"
             )
-        tasks = "1 task" if self.threads == 1 else f"{self.threads} tasks"
+        tasks = counted(self.threads, "task")
         return f"{tasks} at a time read pieces of {size}, {config.window} are on their way"
 
     @property
@@ -109,7 +109,7 @@ class Plan:
     def verdict(self) -> str:
         """Whether the plan fits, and the smallest ceiling that would, in a sentence."""
         n = len(self.processes.workers)
-        workers = f" with {n} worker{'s' if n > 1 else ''}" if n else ""
+        workers = f" with {counted(n, 'worker')}" if n else ""
         fewer = ", with fewer less" if n > 1 and not self.fits else ""
         return (
             f"{'it fits' if self.fits else 'it does not fit'}: the smallest ceiling that would do"

@@ -7,6 +7,7 @@ doesn't change what is learned: partitions, the order of rows and the solver are
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
+from ooc_train.core.text import counted
 from ooc_train.core.units import approximate_bytes
 from ooc_train.memory.ceiling import Ceiling, Projection
 from ooc_train.store.jobs.rewriting_commands import rechunk_command, shuffle_command
@@ -195,7 +196,7 @@ def advice_on(source: Source, shuffle_chunks: int) -> str:
         )
     if shuffle_chunks > 1 and not source.shuffled:
         return (
-            f"put the rows in random order once, so that {shuffle_chunks} chunks "
+            f"put the rows in random order once, so that {counted(shuffle_chunks, 'chunk')} "
             f"need not be mixed: {shuffle_command(source.path, found)}"
         )
     if shuffle_chunks > 1:

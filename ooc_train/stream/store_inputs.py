@@ -4,7 +4,7 @@ from collections.abc import Iterator, Sequence
 
 import numpy as np
 
-from ooc_train.core.text import listed
+from ooc_train.core.text import counted, listed
 from ooc_train.core.units import approximate_bytes
 from ooc_train.errors import InvalidStore
 from ooc_train.memory.budget import Budget
@@ -107,7 +107,8 @@ def _small_chunks_note(store: Store) -> Iterator[str]:
     size = store.X.chunk_bytes
     if store.n_chunks >= _MANY_CHUNKS and size < _SMALL_CHUNK_BYTES:
         yield (
-            f"{store.n_chunks:,} chunks of {approximate_bytes(size)} are slow to read; larger ones "
+            f"{counted(store.n_chunks, 'chunk')} of {approximate_bytes(size)} are slow to read; "
+            "larger ones "
             f"are made by {rechunk_command(store.whole_path, arrays_of(store))}"
         )
 

@@ -11,6 +11,7 @@ from functools import cached_property
 
 import pyarrow as pa
 
+from ooc_train.core.text import counted
 from ooc_train.core.units import approximate_bytes
 from ooc_train.errors import InvalidTable
 from ooc_train.memory.ceiling import Term
@@ -97,7 +98,7 @@ class ReadingMemory:
     def terms(self, rows: int, copies: int) -> list[Term]:
         """Return the plan's terms for batches of `rows` rows, with `copies` copies for encoding."""
         batch = rows * self.row
-        what = f"a batch of {rows:,} rows, {approximate_bytes(batch)}"
+        what = f"a batch of {counted(rows, 'row')}, {approximate_bytes(batch)}"
         return [
             Term("columns", self.columns, "names, types and statistics, as values and as JSON"),
             Term(

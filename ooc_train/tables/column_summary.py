@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 
+from ooc_train.core.text import counted
 from ooc_train.tables.features import Column
 from ooc_train.tables.values import date_of
 
@@ -34,7 +35,7 @@ def summary_of_category(column: Column, missing: int) -> ColumnSummary:
     """Return the summary of a category with so many missing values."""
     n, names = len(column.values), column.feature_names
     shown = ", ".join(column.values[:3]) + (", ..." if n > 3 else "")
-    becomes = f"{len(names):,} columns of 0 and 1"
+    becomes = f"{counted(len(names), 'column')} of 0 and 1"
     return ColumnSummary(column.name, column.type, becomes, len(names), missing, shown)
 
 

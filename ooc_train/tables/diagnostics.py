@@ -9,7 +9,7 @@ from contextlib import contextmanager
 import pyarrow as pa
 
 from ooc_train.core.schema import shown
-from ooc_train.core.text import brief, listed
+from ooc_train.core.text import brief, counted, listed
 from ooc_train.core.units import approximate_bytes
 from ooc_train.errors import InvalidTable
 from ooc_train.tables.names import delimiter_advice
@@ -98,7 +98,8 @@ def too_many_classes(name: str, values: Sequence[str], n_rows: int, hint: str = 
     `hint` says how the values may be read.
     """
     texts = [text for text in values if not is_number(text)]
-    found = f"the target {name!r} holds text, with {len(values):,} values in {n_rows:,} rows"
+    found = f"the target {name!r} holds text, with {counted(len(values), 'value')}"
+    found += f" in {counted(n_rows, 'row')}"
     if 0 < len(texts) < len(values) / 2:
         found += f", numbers but for {len(texts):,}"
     return InvalidTable(

@@ -9,6 +9,7 @@ from dataclasses import replace
 import numpy as np
 from numpy.typing import NDArray
 
+from ooc_train.core.text import counted
 from ooc_train.errors import InvalidTable
 from ooc_train.tables.column_summary import ColumnSummary, summary_of_category, summary_of_numbers
 from ooc_train.tables.diagnostics import too_many_classes
@@ -150,7 +151,8 @@ class SchemaInference:
         """Return the error for a category whose values are all rare."""
         most = int(self._counts[i].by_code.max())
         return InvalidTable(
-            f"column {column.name!r} has {len(self.encoder.vocabularies[column.name]):,} values, "
+            f"column {column.name!r} has "
+            f"{counted(len(self.encoder.vocabularies[column.name]), 'value')}, "
             f"and none of them {self._min_count:,} training rows (--min-count), but {most:,} at "
             f"most; leave it out with --drop {as_option([column.name])}, or take a smaller count"
         )

@@ -6,7 +6,7 @@ from datetime import datetime
 
 import pyarrow as pa
 
-from ooc_train.core.text import IN_PYTHON, brief
+from ooc_train.core.text import IN_PYTHON, brief, counted
 from ooc_train.errors import InvalidTable
 from ooc_train.tables.arrow import from_texts
 from ooc_train.tables.batches import Tables
@@ -99,7 +99,8 @@ class FirstTexts:
         if not self.too_many:
             return f"such as {shown}"
         return (
-            f"such as {shown}; {len(self.texts):,} values in the first {self.rows:,} rows, too "
+            f"such as {shown}; {counted(len(self.texts), 'value')} in the first "
+            f"{counted(self.rows, 'row')}, too "
             "many to make a feature of each"
         )
 

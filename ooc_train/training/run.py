@@ -6,6 +6,7 @@ from functools import partial
 import numpy as np
 
 from ooc_train.core.partitions import rows_of
+from ooc_train.core.text import counted
 from ooc_train.errors import Diverged
 from ooc_train.runs.events import (
     Callback,
@@ -88,7 +89,7 @@ class TrainingRun:
         self._stop_reason = "a callback stopped it"
         self._best: Stepped | None = None
         if task.settings.replicas < task.training.replicas:
-            replicas = f"{task.settings.replicas} of {task.training.replicas} replicas"
+            replicas = f"{task.settings.replicas} of {counted(task.training.replicas, 'replica')}"
             self._record.notes[
                 f"learned in {replicas}: the order of rows has no more groups of chunks"
             ] = None
@@ -225,7 +226,7 @@ class TrainingRun:
             note = "losses of the training rows are not computed, since they would not be private"
             self._record.notes[note] = None
         elif scans and evaluated_rows < source.n_rows:
-            note = f"losses of epochs are those of {evaluated_rows:,} rows, spread evenly"
+            note = f"losses of epochs are those of {counted(evaluated_rows, 'row')}, spread evenly"
             self._record.notes[note] = None
         reached = lowered = ""
         is_kept = False

@@ -1,5 +1,6 @@
 """Why a run has not converged, and the way out, in one line."""
 
+from ooc_train.core.text import counted
 from ooc_train.models.linear import LinearProblem
 from ooc_train.models.problem import Problem
 from ooc_train.solvers.base import State
@@ -33,7 +34,7 @@ def shortfall(
     """
     tol, patience = settings.tol, settings.patience
     way_out = f"{cause.split('=')[0]} or tol" if cause.startswith("max_") else "tol"
-    early = f" before {patience} epochs in a row gained less than tol"
+    early = f" before {counted(patience, 'epoch')} in a row gained less than tol"
     if by_batches and not isinstance(problem, LinearProblem):
         cause += early  # no bound of its curvature tells what is left to gain
     elif by_batches and isinstance(problem, LinearProblem):

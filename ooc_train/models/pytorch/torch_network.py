@@ -14,6 +14,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from ooc_train.augmentation.augmenter import halves
 from ooc_train.core.forks import after_fork
 from ooc_train.core.sums import Array
+from ooc_train.core.text import counted
 from ooc_train.models.pytorch.torch_parts import criterion_of, module_of, row_scaling
 from ooc_train.models.pytorch.torch_settings import NetworkSpec, name_of
 
@@ -188,7 +189,9 @@ class Network:
         if not isinstance(out, torch.Tensor) or tuple(out.shape) not in shapes:
             found = tuple(out.shape) if isinstance(out, torch.Tensor) else type(out).__name__
             what = (
-                f"{spec.n_classes} classes" if spec.n_classes else f"{spec.n_outputs} columns of y"
+                counted(spec.n_classes, "class")
+                if spec.n_classes
+                else f"{counted(spec.n_outputs, 'column')} of y"
             )
             due = " or ".join(str(shape) for shape in shapes)
             raise ValueError(
@@ -211,7 +214,8 @@ class Network:
         ):
             found = tuple(values.shape) if isinstance(values, torch.Tensor) else repr(values)[:60]
             raise ValueError(
-                f"the criterion returns {found} for {len(out)} rows; it has to return their mean "
+                f"the criterion returns {found} for {counted(len(out), 'row')}; it has to return "
+                "their mean "
                 "loss, one number, or a loss for each row"
             )
         if values.ndim == 0 or values.shape[:1] != out.shape[:1]:
@@ -376,7 +380,7 @@ def made_bytes(spec: NetworkSpec) -> tuple[int, int]:
         If the module or the criterion fails, or if no loss depends on the parameters.
     """
     network = Network(spec)
-    counted = []
+    sizes = []
     for rows in (4, 8):
         X = np.zeros((rows, int(np.prod(spec.row_shape))), np.float32)
         y = np.zeros((rows, 1 if spec.n_classes else spec.n_outputs))
@@ -388,6 +392,6 @@ def made_bytes(spec: NetworkSpec) -> tuple[int, int]:
             raise ValueError(
                 f"the module or the criterion fails for rows {(rows, *spec.row_shape)}: {first}"
             ) from error
-        counted.append(count.made)
-    each = max(0, counted[1] - counted[0]) // 4
-    return max(0, counted[0] - 4 * each), each
+        sizes.append(count.made)
+    each = max(0, sizes[1] - sizes[0]) // 4
+    return max(0, sizes[0] - 4 * each), each

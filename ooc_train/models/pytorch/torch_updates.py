@@ -25,6 +25,7 @@ from ooc_train.core.sums import (
     raise_if_not_finite,
     weighted,
 )
+from ooc_train.core.text import counted
 from ooc_train.errors import Diverged
 from ooc_train.kernels.layout import AVERAGED
 from ooc_train.models.gradient_updates import BlockGradient, GradientUpdates, mask_key
@@ -275,7 +276,8 @@ class _Learner:
         loss = float(total.detach())
         if not math.isfinite(loss):
             raise Diverged(
-                f"a loss is no number after {self._counters[1]:,} updates, but the data are "
+                f"a loss is no number after {counted(self._counters[1], 'update')}, but the data "
+                "are "
                 f"finite: the learning rate of {self._updates.eta0:.3g} is too large, or the "
                 "module takes a logarithm or root of numbers that have none; use a smaller rate, "
                 "or scale the columns"
@@ -322,7 +324,8 @@ class _Learner:
         self.network.store(state["theta"])
         if not np.isfinite(state["theta"]).all():
             raise Diverged(
-                f"a parameter is no finite number after {self._counters[1]:,} updates; use a "
+                f"a parameter is no finite number after {counted(self._counters[1], 'update')}; "
+                "use a "
                 "smaller learning rate"
             )
         partial[...] = 0.0

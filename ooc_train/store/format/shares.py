@@ -21,6 +21,7 @@ from ooc_train.core.schema import (
     require,
     text,
 )
+from ooc_train.core.text import counted
 from ooc_train.errors import InvalidStore
 from ooc_train.tables.names import SHARE_SUFFIX
 
@@ -96,7 +97,7 @@ class StoreShare:
         return next(self.runs(row, row + 1))[0]
 
     def __str__(self) -> str:
-        chunks = f"{len(self.drawn.partitions):,} of {self.drawn.n_partitions:,} chunks"
+        chunks = f"{len(self.drawn.partitions):,} of {counted(self.drawn.n_partitions, 'chunk')}"
         return f"{self.name} of {self.store_path}: {chunks}, by seed {self.drawn.seed}"
 
     def to_json(self, folder: str) -> dict[str, Any]:

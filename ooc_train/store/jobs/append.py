@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from ooc_train.core.progress import Progress, no_progress
-from ooc_train.core.text import html_table
+from ooc_train.core.text import counted, html_table
 from ooc_train.errors import InvalidStore
 from ooc_train.memory.budget import Budget
 from ooc_train.memory.ceiling import Ceiling, Term
@@ -46,7 +46,7 @@ class Appended:
     memory: MemoryReport
 
     def __repr__(self) -> str:
-        return f"<Appended: {self.n_rows:,} rows to {self.store!r}; {self.memory}>"
+        return f"<Appended: {counted(self.n_rows, 'row')} to {self.store!r}; {self.memory}>"
 
     def _repr_html_(self) -> str:
         """Return the store and the memory as HTML, for notebooks."""

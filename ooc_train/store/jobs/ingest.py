@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from ooc_train.core.output_kinds import STORE, require_output
 from ooc_train.core.places import local_path
 from ooc_train.core.progress import Progress, no_progress, row_counter
-from ooc_train.core.text import html_table
+from ooc_train.core.text import counted, html_table
 from ooc_train.errors import InvalidTable
 from ooc_train.images.open_images import are_images
 from ooc_train.memory.budget import Budget
@@ -93,8 +93,9 @@ class Ingested:
     losses: tuple[str, ...] = ()
 
     def __repr__(self) -> str:
-        test = "" if self.test is None else f", {self.test.n_rows:,} test rows"
-        return f"<Ingested: {self.store!r}{test}, {self.dropped:,} rows dropped; {self.memory}>"
+        test = "" if self.test is None else f", {counted(self.test.n_rows, 'test row')}"
+        dropped = counted(self.dropped, "row")
+        return f"<Ingested: {self.store!r}{test}, {dropped} dropped; {self.memory}>"
 
     def _repr_html_(self) -> str:
         """Return the store, the notes and the memory as HTML, for notebooks."""

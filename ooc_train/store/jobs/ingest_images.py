@@ -20,7 +20,7 @@ from ooc_train.core.output_kinds import STORE, require_output
 from ooc_train.core.places import local_path
 from ooc_train.core.prefetch import prefetched
 from ooc_train.core.progress import Progress, no_progress, row_counter
-from ooc_train.core.text import listed
+from ooc_train.core.text import counted, listed
 from ooc_train.core.units import approximate_bytes
 from ooc_train.errors import InvalidImages
 from ooc_train.images.open_images import LabelledImages, Path, open_images
@@ -276,15 +276,15 @@ class _Job:
         shape = " x ".join(map(str, self.images.row_shape))
         records, stored, free = rows * self.record.itemsize, rows * row, free_disk(path)
         self.say(
-            f"{rows:,} images of {shape} {self.images.dtype.name}: {approximate_bytes(stored)} "
-            f"before compression, and the disk has {approximate_bytes(free)} left"
+            f"{counted(rows, 'image')} of {shape} {self.images.dtype.name}: "
+            f"{approximate_bytes(stored)} before compression, and the disk has {approximate_bytes(free)} left"
         )
         chosen = self.options.codec in ("lz4", "zstd")
         needed = records + (0 if chosen else stored)
         if needed > free:
             raise OSError(
                 errno.ENOSPC,
-                f"{rows:,} images of {shape} {self.images.dtype.name} take "
+                f"{counted(rows, 'image')} of {shape} {self.images.dtype.name} take "
                 f"{approximate_bytes(needed)} (in random order, and in the store), and the disk "
                 f"has {approximate_bytes(free)} left: free some room, or write elsewhere",
                 path,

@@ -2,6 +2,7 @@
 
 import errno
 
+from ooc_train.core.text import counted
 from ooc_train.core.units import approximate_bytes
 from ooc_train.errors import CeilingExceeded
 from ooc_train.store.jobs.ingest_memory import CATEGORY_COPIES, row_bytes
@@ -75,7 +76,8 @@ def require_disk(path: str, recipe: Recipe, n_rows: int, *, share: float, chosen
     size = approximate_bytes(compressed if chosen else decoded)
     raise OSError(
         errno.ENOSPC,
-        f"the store takes {size} ({n_rows:,} rows x {recipe.n_features:,} columns of "
+        f"the store takes {size} ({counted(n_rows, 'row')} x "
+        f"{counted(recipe.n_features, 'column')} of "
         f"{recipe.dtype}), and the disk has {approximate_bytes(free)} left: {', '.join(ways[:-1])}"
         f"{', or ' if ways[:-1] else ''}{ways[-1]}",
         path,

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 
+from ooc_train.core.text import counted
 from ooc_train.core.units import approximate_bytes
 from ooc_train.store.jobs.ingest_memory import row_bytes
 from ooc_train.tables.batches import Tables
@@ -20,10 +21,11 @@ def size_of(recipe: Recipe, n_rows: int, free: int) -> str:
     raw = len(recipe.columns)
     classes = ""
     if recipe.classes is not None and len(recipe.classes) > MOST_CLASSES:
-        classes = f", with {len(recipe.classes):,} classes"
+        classes = f", with {counted(len(recipe.classes), 'class')}"
     return (
-        f"{n_rows:,} rows x {recipe.n_features:,} columns of {recipe.dtype} ({size} before "
-        f"compression), made of {raw:,} raw {'column' if raw == 1 else 'columns'}{classes}; "
+        f"{counted(n_rows, 'row')} x {counted(recipe.n_features, 'column')} of {recipe.dtype} "
+        f"({size} before "
+        f"compression), made of {counted(raw, 'raw column')}{classes}; "
         f"the disk has {approximate_bytes(free)} left"
     )
 
@@ -51,7 +53,8 @@ def notes(
         yield from format_notes(tables, text, plain=not roles.formats.of_numbers)
     if recipe.classes is not None and len(recipe.classes) > MOST_CLASSES:
         yield (
-            f"the target has {len(recipe.classes):,} classes; a model has as many parameters for "
+            f"the target has {counted(len(recipe.classes), 'class')}; a model has as many "
+            "parameters for "
             "each class as columns"
         )
     if constant := schema.constant(recipe):
@@ -60,10 +63,9 @@ def notes(
             f"information (--drop {as_option(constant)})"
         )
     if schema.encoder.dropped:
-        rows = (
-            "1 row was" if schema.encoder.dropped == 1 else f"{schema.encoder.dropped:,} rows were"
-        )
-        yield f"{rows} left out because of missing values"
+        dropped = counted(schema.encoder.dropped, "row")
+        were = "was" if schema.encoder.dropped == 1 else "were"
+        yield f"{dropped} {were} left out because of missing values"
 
 
 def losses(schema: Schema) -> Iterator[str]:

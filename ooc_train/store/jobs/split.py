@@ -14,6 +14,7 @@ from ooc_train.core.places import local_path, may_tell_secret
 from ooc_train.core.random_share import RandomShare
 from ooc_train.core.renames import sync_file, sync_folder
 from ooc_train.core.settings import LARGEST_SEED, Count, Number
+from ooc_train.core.text import counted
 from ooc_train.errors import InvalidStore
 from ooc_train.store.dataset import Store
 from ooc_train.store.format.shares import StoreShare
@@ -153,7 +154,8 @@ def _require_chunks(source: Store, n: int, needed: int) -> None:
     if n < needed:
         rows = max(1, source.n_rows // (20 * needed))
         raise ValueError(
-            f"{source.path} has {n:,} chunks of {source.X.part_rows:,} rows, and {needed:,} are "
+            f"{source.path} has {counted(n, 'chunk')} of {counted(source.X.part_rows, 'row')}, and "
+            f"{needed:,} are "
             "needed, better 20 for each share; make smaller ones: "
             f"ooc-train rechunk {shlex.quote(source.path)} OUT --chunk-rows {rows}"
         )

@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ooc_train.core.progress import Progress, no_progress, row_counter
+from ooc_train.core.text import counted
 from ooc_train.core.units import approximate_bytes
 from ooc_train.errors import CorruptChunk, InvalidStore, NonFiniteData
 from ooc_train.memory.budget import Budget
@@ -214,7 +215,7 @@ def _check(store: Store, role: str, rows: NDArray[Any], start: int) -> None:
             row = int(np.argmin(known.reshape(len(rows), -1).all(axis=1)))
             raise InvalidStore(
                 f"row {start + row} has the label {rows[row]}, and the store has "
-                f"{len(store.classes):,} classes"
+                f"{counted(len(store.classes), 'class')}"
             )
 
 

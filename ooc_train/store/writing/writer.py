@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ooc_train.core.atomic import PartialOutput
+from ooc_train.core.text import counted
 from ooc_train.store.dataset import Scalar, Store
 from ooc_train.store.format.arrays import CODECS, CodecName
 from ooc_train.store.format.chunk_sizes import default_chunk_rows, default_shard_rows
@@ -145,7 +146,7 @@ class StoreWriter(CheckedRows):
             sample_weight,
         ):
             raise ValueError(
-                f"statistics are of {len(statistics.mean)} columns, weighted="
+                f"statistics are of {counted(len(statistics.mean), 'column')}, weighted="
                 f"{statistics.weighted}, the rows have {n_features}, weighted={sample_weight}"
             )
         if classes is not None and outputs is not None:

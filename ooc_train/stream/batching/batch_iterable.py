@@ -7,6 +7,7 @@ from typing import Any
 
 from ooc_train.core.settings import LARGEST_SEED, Count, Flag
 from ooc_train.core.settings import Rows as RowCount
+from ooc_train.core.text import counted
 from ooc_train.core.threads import usable_cores
 from ooc_train.kernels.api import SHUFFLE
 from ooc_train.kernels.calling import load
@@ -113,7 +114,8 @@ def batches(
         raise TypeError("a store has a source of its own")
     if size > source.n_rows:
         raise ValueError(
-            f"batch_size={size:,} is more than the {source.n_rows:,} rows there are; use at most "
+            f"batch_size={size:,} is more than the {counted(source.n_rows, 'row')} there are; use "
+            "at most "
             "that"
         )
     if not shuffle and mixed != "auto":

@@ -7,6 +7,7 @@ from typing import Any
 
 from ooc_train.core.schema import integer, record, shown
 from ooc_train.core.settings import LARGEST_SEED, Count
+from ooc_train.core.text import counted
 from ooc_train.stream.batching.batch_pieces import BatchLayout, items_of
 from ooc_train.stream.batching.batch_reading import PieceReading
 from ooc_train.stream.batching.ordered_slots import OrderedSlots, Slot, SlotInUse
@@ -149,7 +150,7 @@ class Batches:
 
     def __repr__(self) -> str:
         return (
-            f"<Batches: {self.n_rows:,} rows of {self.n_features:,} features, "
+            f"<Batches: {counted(self.n_rows, 'row')} of {counted(self.n_features, 'feature')}, "
             f"{self._layout.batch_size:,} at a time>"
         )
 

@@ -9,6 +9,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from ooc_train.core.sums import ArraySpec, Workspace, total_bytes
+from ooc_train.core.text import counted
 from ooc_train.core.units import approximate_bytes
 from ooc_train.memory.ceiling import Term
 from ooc_train.stream.order import EpochOrder
@@ -123,13 +124,14 @@ class BatchLayout:
                 "slots",
                 # A batch of the last epoch may still be in use when the next epoch begins.
                 (self.slots + 1) * slot,
-                f"{self.slots} + 1 x {approximate_bytes(slot)}: pieces of {self.slot_rows:,} rows",
+                f"{self.slots} + 1 x {approximate_bytes(slot)}: pieces of "
+                f"{counted(self.slot_rows, 'row')}",
             ),
             Term(
                 "reading",
                 self.threads * reading,
-                f"{self.threads} x {approximate_bytes(reading)}: {self.shuffle_chunks} "
-                f"chunk{'s' if self.shuffle_chunks > 1 else ''}, and the order of the rows",
+                f"{self.threads} x {approximate_bytes(reading)}: "
+                f"{counted(self.shuffle_chunks, 'chunk')}, and the order of the rows",
             ),
             Term(
                 "decoding",
