@@ -7,7 +7,9 @@ import dask.array as da
 import numpy as np
 import pytest
 import zarr
+from typer.testing import CliRunner
 
+from ooc_train import StoreWriter, cli, split_store
 from ooc_train.errors import CeilingExceeded, NonFiniteData
 from ooc_train.models.classification_models import LogisticModel
 from ooc_train.models.regression_models import RidgeModel
@@ -80,9 +82,38 @@ def test_whole_chunks_are_kept_out(kind, seed, tmp_path):
             part.class_totals, np.bincount(Y[rows], WEIGHT[rows]), rtol=1e-12
         )
         assert (part.statistics, part.share_seed) == (None, seed)
-    assert parts[0].notes[-1].startswith(f"{len(kept)} of 495 rows are kept out")
+    notes = parts[0].notes[-2:] if kind == "store" else parts[0].notes[-1:]
+    assert notes[0].startswith(f"{len(kept)} of 495 rows are kept out")
+    assert all("a are not known to be in random order" in note for note in notes[1:])
     others = hold_out(inputs_of(kind, tmp_path / "b", weight=WEIGHT), 0.2, seed + 1)[1]
     assert set(numbers_of(others) // CHUNK) != chunks
+
+
+@pytest.mark.parametrize("shuffled", [None, 3])
+@pytest.mark.parametrize("part", ["whole", "share"])
+def test_validation_and_split_tell_the_same_of_rows_in_no_random_order(tmp_path, shuffled, part):
+    path = tmp_path / "a.zarr"
+    with StoreWriter(
+        path, n_features=FEATURES, classes=["no", "yes"], chunk_rows=CHUNK, shard_rows=CHUNK,
+        shuffled=shuffled,
+    ) as writer:  # fmt: skip
+        writer.write(X, Y)
+        writer.commit()
+    split = CliRunner().invoke(cli.app, ["split", str(path), "--test", "0.2", "--by-chunks"])
+    data = path if part == "whole" else tmp_path / "a.split" / "train.share"
+    how = ["--validation-fraction", "0.2", "--model", "logistic", "--max-iter", "1", "--quiet"]
+    how += ["--dashboard-address", "127.0.0.1:0"]
+    told = CliRunner().invoke(cli.app, ["train", str(data), *how])
+    assert (split.exit_code, told.exit_code) == (0, 0), split.output + told.output
+    why = (
+        f"note: the rows of {path} are not known to be in random order, so whole chunks of them "
+        f"are no random rows; ooc-train shuffle {path} {tmp_path / 'a.shuffled.zarr'}\n"
+    )
+    assert split.output.count(why) == told.output.count(why) == (shuffled is None)
+    if shuffled is None and part == "whole":
+        with pytest.raises(ValueError, match="are not known to be in random order") as refused:
+            split_store(path, tmp_path / "b.split", test=0.2)
+        assert str(refused.value).startswith(why.removeprefix("note: ").rstrip())
 
 
 def test_rows_of_arrays_are_kept_out_by_class():

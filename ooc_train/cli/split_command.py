@@ -40,6 +40,7 @@ def split(
 
     A share is a small file, which other commands read as a store.
     """
+    from ooc_train.store.jobs.rewriting_commands import unordered_chunks
     from ooc_train.store.jobs.split import split_store
 
     shares = split_store(
@@ -51,9 +52,11 @@ def split(
         by_chunks=by_chunks,
         overwrite=overwrite,
     )
+    # All shares are of one store, in whose order chunks were drawn.
+    notes = [note for note in {unordered_chunks(each) for each in shares.values()} if note]
     if output.as_json:
         found = {name: {"path": each.path, "n_rows": each.n_rows} for name, each in shares.items()}
-        print_json({"shares": found})
+        print_json({"shares": found, "notes": notes})
         return
     table = [["share", "rows", "of all", "chunks"]]
     for each in shares.values():
@@ -63,3 +66,5 @@ def split(
             table.append([short_path(each.path), f"{each.n_rows:,}", part, f"{chunks:,}"])
     typer.echo(printable("\n".join(aligned(table))))
     typer.echo(printable(f"{counted(len(shares), 'share')} of {store}, by seed {random_state}"))
+    for note in notes:
+        typer.echo(printable(f"note: {note}"))

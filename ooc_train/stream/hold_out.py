@@ -15,7 +15,7 @@ from ooc_train.core.text import counted, listed
 from ooc_train.memory.budget import Budget
 from ooc_train.memory.ceiling import Ceiling, Term
 from ooc_train.store.dataset import Store
-from ooc_train.store.jobs.rewriting_commands import rechunk_command
+from ooc_train.store.jobs.rewriting_commands import rechunk_command, unordered_chunks
 from ooc_train.store.jobs.store_records import arrays_of
 from ooc_train.stream.array_source import ArraySource, beside
 from ooc_train.stream.dask_arrays import block_totals
@@ -35,9 +35,10 @@ def hold_out(
 ) -> tuple[Inputs, Inputs]:
     """Return the training rows and the validation rows.
 
-    Of a store, whole chunks are kept out (or the parts in which large chunks are read); of Dask
-    arrays, whole blocks. Arrays in memory are copied row by row, and each class has its share of
-    the validation rows. y of a classifier, and weights, are read to add up the weights.
+    Of a store, whole chunks are kept out (or the parts in which large chunks are read), with a note
+    if these are no random rows; of Dask arrays, whole blocks. Arrays in memory are copied row by
+    row, and each class has its share of the validation rows. y of a classifier, and weights, are
+    read to add up the weights.
 
     Parameters
     ----------
@@ -72,8 +73,10 @@ def hold_out(
         _require_all_classes(training, validation)
     kept, n_rows = validation.source.n_rows, source.n_rows
     rows = f"{kept:,} of {counted(n_rows, 'row')}"
-    note = f"{rows} are kept out of training for validation, by seed {seed}"
-    return replace(training, notes=(*training.notes, note)), validation
+    notes = [f"{rows} are kept out of training for validation, by seed {seed}"]
+    if inputs.store is not None and isinstance(source, StoreSource):
+        notes += filter(None, [unordered_chunks(inputs.store)])
+    return replace(training, notes=(*training.notes, *notes)), validation
 
 
 def _require_all_classes(training: Inputs, validation: Inputs) -> None:

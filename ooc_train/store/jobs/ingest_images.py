@@ -275,18 +275,18 @@ class _Job:
         row = self.images.dtype.itemsize * self._columns
         shape = " x ".join(map(str, self.images.row_shape))
         records, stored, free = rows * self.record.itemsize, rows * row, free_disk(path)
+        what = f"{counted(rows, 'image')} of {shape} {self.images.dtype.name}"
         self.say(
-            f"{counted(rows, 'image')} of {shape} {self.images.dtype.name}: "
-            f"{approximate_bytes(stored)} before compression, and the disk has {approximate_bytes(free)} left"
+            f"{what}: {approximate_bytes(stored)} before compression, and the disk has "
+            f"{approximate_bytes(free)} left"
         )
         chosen = self.options.codec in ("lz4", "zstd")
         needed = records + (0 if chosen else stored)
         if needed > free:
             raise OSError(
                 errno.ENOSPC,
-                f"{counted(rows, 'image')} of {shape} {self.images.dtype.name} take "
-                f"{approximate_bytes(needed)} (in random order, and in the store), and the disk "
-                f"has {approximate_bytes(free)} left: free some room, or write elsewhere",
+                f"{what} take {approximate_bytes(needed)} (in random order, and in the store), and "
+                f"the disk has {approximate_bytes(free)} left: free some room, or write elsewhere",
                 path,
             )
 

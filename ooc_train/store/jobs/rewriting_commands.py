@@ -12,7 +12,7 @@ from ooc_train.store.dataset import Store
 from ooc_train.store.format.arrays import ArrayLayout, Coding
 from ooc_train.store.format.chunk_sizes import default_chunk_rows
 from ooc_train.store.jobs.rewriting import writing_term
-from ooc_train.store.jobs.store_records import reading_term, record_dtype
+from ooc_train.store.jobs.store_records import arrays_of, reading_term, record_dtype
 
 _COMMAND_BYTES = 64 * 2**20
 """Memory of the command line before any data (measured: 45 MiB, 51 with zarr)."""
@@ -43,6 +43,16 @@ def shuffle_command(path: str, layouts: Mapping[str, ArrayLayout]) -> str:
     """Return the command that shuffles the rows of a store."""
     return (
         f"ooc-train shuffle {_source_and_output(path, 'shuffled')}{_array_options(path, layouts)}"
+    )
+
+
+def unordered_chunks(store: Store) -> str:
+    """Return why whole chunks of a store are no random rows, and the way out; "" if they are."""
+    if store.shuffled is not None:
+        return ""
+    return (
+        f"the rows of {store.whole_path} are not known to be in random order, so whole chunks of "
+        f"them are no random rows; {shuffle_command(store.whole_path, arrays_of(store))}"
     )
 
 

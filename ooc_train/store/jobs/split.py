@@ -18,7 +18,7 @@ from ooc_train.core.text import counted
 from ooc_train.errors import InvalidStore
 from ooc_train.store.dataset import Store
 from ooc_train.store.format.shares import StoreShare
-from ooc_train.store.jobs.rewriting_commands import shuffle_command
+from ooc_train.store.jobs.rewriting_commands import shuffle_command, unordered_chunks
 from ooc_train.store.jobs.store_records import arrays_of
 from ooc_train.store.opening.opener import open_store
 from ooc_train.tables.names import SHARE_SUFFIX
@@ -101,12 +101,8 @@ def split_store(
             "the URL of the store holds a password or a token, which files of shares would keep; "
             "open the store by a URL without one, with credentials in the environment"
         )
-    if source.shuffled is None and not by_chunks:
-        raise ValueError(
-            f"the rows of {source.path} are not known to be in random order, so whole chunks of "
-            f"them are no random rows; {shuffle_command(source.path, arrays_of(source))}, or draw "
-            "chunks as they are, by_chunks=True"
-        )
+    if not by_chunks and (why := unordered_chunks(source)):
+        raise ValueError(f"{why}, or draw chunks as they are, by_chunks=True")
     place = _place(source) if out is None else local_path(out)
     size = source.X.part_rows
     n = -(-source.n_rows // size)
