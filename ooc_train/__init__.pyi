@@ -14,14 +14,18 @@ from .errors import InvalidImages as InvalidImages
 from .errors import InvalidRun as InvalidRun
 from .errors import InvalidStore as InvalidStore
 from .errors import InvalidTable as InvalidTable
+from .errors import LeftoversRemoved as LeftoversRemoved
 from .errors import MissingMainGuard as MissingMainGuard
 from .errors import NonFiniteData as NonFiniteData
 from .errors import OocTrainError as OocTrainError
 from .errors import OutputExists as OutputExists
+from .errors import SavedElsewhere as SavedElsewhere
+from .errors import StoreChanged as StoreChanged
 from .errors import StoreError as StoreError
 from .errors import StoreNotFound as StoreNotFound
 from .errors import TableError as TableError
 from .errors import TableNotFound as TableNotFound
+from .errors import UnsafePlace as UnsafePlace
 from .estimators import CalibratedClassifier as CalibratedClassifier
 from .estimators import ElasticNet as ElasticNet
 from .estimators import GammaRegressor as GammaRegressor
@@ -93,6 +97,7 @@ from .models.robust_models import LinearSVRModel as LinearSVRModel
 from .models.robust_models import QuantileModel as QuantileModel
 from .models.robust_models import SGDRegressorModel as SGDRegressorModel
 from .monitoring.callbacks import ConsoleBar as ConsoleBar
+from .monitoring.callbacks import History as History
 from .monitoring.recorders import JsonLines as JsonLines
 from .monitoring.recorders import MLflow as MLflow
 from .monitoring.recorders import TensorBoard as TensorBoard
@@ -125,6 +130,7 @@ from .solvers.batch_schedules import batch_schedule as batch_schedule
 from .solvers.early_stopping import EarlyStopping as EarlyStopping
 from .solvers.training_settings import Training as Training
 from .store.dataset import Store as Store
+from .store.jobs.append import Appended as Appended
 from .store.jobs.append import append as append
 from .store.jobs.ingest import Ingested as Ingested
 from .store.jobs.ingest import ingest as ingest

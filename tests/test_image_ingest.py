@@ -528,7 +528,7 @@ def test_options_that_are_for_others(pair, tmp_path, options, message):
 
 def test_without_pillow(folder, tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "PIL", None)
-    with pytest.raises(ImportError, match=r"pip install 'ooc-train\[images\]'"):
+    with pytest.raises(ImportError, match=r"pip install pillow"):
         ingest_images(folder, tmp_path / "a.zarr")
     failed = here("ingest", folder, tmp_path / "a.zarr")
     assert failed.exit_code == 1

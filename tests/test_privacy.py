@@ -388,7 +388,7 @@ def test_models_and_rows_that_tell_more_are_refused():
 def test_a_missing_accountant_is_named(monkeypatch):
     monkeypatch.setitem(sys.modules, "dp_accounting", None)
     _epsilon.cache_clear()
-    with pytest.raises(ValueError, match=r"pip install 'ooc-train\[privacy\]'"):
+    with pytest.raises(ValueError, match=r"pip install dp-accounting"):
         LogisticRegression(solver=PRIVATE, **BY_64).fit(*data())
 
 

@@ -28,8 +28,8 @@ def calibrate(
     method: Annotated[
         Literal["sigmoid", "temperature", "isotonic"],
         typer.Option(
-            help="A logistic function of each predictor, one factor of all predictors, or any "
-            "rising function."
+            help="A logistic function of each linear predictor z, one factor of all, or any rising "
+            "function."
         ),
     ] = "sigmoid",
     overwrite: Overwrite = False,

@@ -106,14 +106,31 @@ def _shown(param: Any, described: tuple[str, str] | None) -> Any:
         if not shown.opts:
             shown.opts, shown.secondary_opts = shown.secondary_opts, []
     elif shown.metavar is not None and "|" in shown.metavar and len(shown.metavar) > _WIDEST:
-        shown.help = f"{shown.help} One of: {', '.join(shown.metavar.split('|'))}".rstrip(".") + "."
+        if "\n\n" not in (shown.help or ""):  # or else a list in the help has the choices
+            shown.help = f"{shown.help} {_choices(shown.metavar)}"
         shown.metavar = "VALUE"
     shown.help = _literal(shown.help)
     return shown
 
 
+def _choices(metavar: str) -> str:
+    """Return the choices of a placeholder as a sentence.
+
+    Examples
+    --------
+    >>> _choices("balanced|LABEL=W,...")
+    'One of: balanced, LABEL=W,...'
+    >>> _choices("flip|mixup ...")
+    'One or more of: flip, mixup.'
+    """
+    several = metavar.removesuffix(" ...")
+    choices = ", ".join(several.split("|"))
+    first = "One" if several == metavar else "One or more"
+    return f"{first} of: {choices}" + ("" if choices.endswith("...") else ".")
+
+
 def _literal(text: str | None) -> str:
-    """Return text whose words in brackets, as `ooc-train[onnx]`, name no style."""
+    """Return text whose words in brackets, as `.[onnx]`, name no style."""
     from rich.markup import escape
 
     return escape(text or "")

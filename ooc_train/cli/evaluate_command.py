@@ -45,7 +45,7 @@ def evaluate(
     ] = None,
     top_k: Annotated[
         int | None,
-        typer.Option(min=1, help="Show the share of rows whose class is among the first K."),
+        typer.Option(min=1, help="Show the fraction of rows whose class is among the first K."),
     ] = None,
     plot: Annotated[
         str | None,

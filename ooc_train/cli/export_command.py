@@ -17,10 +17,9 @@ def export(
     run: Annotated[str, RUN],
     out: Annotated[str, typer.Argument(help="File to make, such as model.onnx.")],
     to: Annotated[
-        Literal["onnx", "json", "sklearn"],
+        Literal["onnx", "json", "sklearn"],  # the error of the last says what makes an estimator
         typer.Option(
-            help="The form: a graph of ONNX, or coefficients as JSON. An estimator of scikit-learn "
-            "is made in Python: load(RUN).to_sklearn()."
+            metavar="onnx|json", help="The form: a graph of ONNX, or coefficients as JSON."
         ),
     ] = "onnx",
     features: Annotated[
@@ -42,7 +41,8 @@ def export(
 ) -> None:
     """Write a linear model or a perceptron as one file, with the encodings of raw columns in it.
 
-    ONNX needs the package onnx, and is checked by onnxruntime: pip install 'ooc-train[onnx]'.
+    ONNX needs the package onnx, and is checked by onnxruntime: pip install '.[onnx]' in a clone. An
+    estimator of scikit-learn is made in Python: load(RUN).to_sklearn().
     """
     from ooc_train.exporting.export import export as write
 

@@ -1,12 +1,14 @@
 """The command `follow`: learn from a store's rows as they are appended."""
 
-from dataclasses import MISSING, dataclass, replace
+from collections.abc import Sequence
+from dataclasses import MISSING, dataclass
 from time import perf_counter
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from ooc_train.cli.command import command, ended_by
+from ooc_train.cli.command_help import Described
 from ooc_train.cli.model_options import Class, ModelOptions, setting_help, setting_option
 from ooc_train.cli.options import (
     STORE,
@@ -21,8 +23,9 @@ from ooc_train.cli.printing import print_json
 from ooc_train.core.settings import defaults_of, settings_of
 from ooc_train.core.text import counted, printable
 from ooc_train.core.units import approximate_duration, format_duration, parse_duration
-from ooc_train.following.follow_settings import BATCH_ROWS, Following
+from ooc_train.following.follow_settings import BATCH_ROWS, OF_RUNS, Following
 from ooc_train.memory.ceiling import Ceiling
+from ooc_train.models.model import Model
 from ooc_train.monitoring.callbacks import ConsoleBar
 
 _LINE_SECONDS = 1.0
@@ -78,6 +81,22 @@ class FollowOptions:
         return Following(**{name: each for name, each in passed.items() if each is not None})
 
 
+@dataclass(frozen=True)
+class FollowedModelOptions(ModelOptions):
+    """A model, and how it is learned from a stream, which has no last row."""
+
+    @classmethod
+    def batch_size_of(cls, model: type[Model]) -> int | str:
+        """Return the batch size of a model without the option."""
+        size = model.default_batch_size
+        return BATCH_ROWS if size == "full" else size
+
+    @classmethod
+    def describe(cls, arguments: Sequence[str]) -> Described:
+        """Describe the options, and hide those of runs over data that are there as a whole."""
+        return {**super().describe(arguments), **dict.fromkeys(OF_RUNS)}
+
+
 @command
 def follow(
     *,
@@ -101,21 +120,19 @@ def follow(
     ] = None,
     overwrite: Overwrite = False,
     options: FollowOptions,
-    model_options: ModelOptions,
+    model_options: FollowedModelOptions,
     raw_files: RawFileOptions,
     memory_ceiling: MemoryCeiling = None,
     output: OutputOptions,
 ) -> None:
     """Learn from the rows of a store in their order, and from further ones as they are appended.
 
-    Each row is scored before it is learned from, in batches of 32 rows unless --batch-size says
-    others. It ends by --max-rows, --idle, Ctrl-C or SIGTERM; the same command goes on.
+    Each row is scored before it is learned from. The command ends by --max-rows, --idle, Ctrl-C or
+    SIGTERM; the same command goes on.
     """
     if source not in (None, "-"):
         raise typer.BadParameter("--from takes -, the standard input; append files instead")
     model, training = model_options.made()
-    if vars(model_options)["batch_size"] is None and training.batch_size == "full":
-        training = replace(training, batch_size=BATCH_ROWS)
     ceiling = Ceiling.of(memory_ceiling, whole_process=True)
     notes: dict[str, None] = {}
     with ConsoleBar(quiet=output.quiet) as bar:

@@ -46,7 +46,7 @@ def ingest(
         typer.Argument(
             help="Tables: CSV or Parquet, as files, patterns or folders. Or images and labels: two "
             "files of IDX or .npy, a .npz of both, or a folder of images with a folder for each "
-            "class. The first bytes of the first file tell which, and names of files in folders."
+            "class. The first bytes of the first file decide, and in folders the names of files."
         ),
     ],
     out: Annotated[str, typer.Argument(help="Path of the new store.")],
@@ -101,7 +101,9 @@ def ingest(
     ] = 1,
     test_size: Annotated[
         float,
-        option(of=_ROWS, metavar="SHARE", help="Share of rows for a second store, *.test.zarr."),
+        option(
+            of=_ROWS, metavar="NUMBER", help="Fraction of rows for a second store, *.test.zarr."
+        ),
     ] = 0.0,
     shuffle: Annotated[bool, option(of=_ROWS, help="Put the rows in random order.")] = True,
     random_state: Annotated[

@@ -9,17 +9,18 @@ from typing import Annotated, Any, ClassVar, TypeVar
 from ooc_train.cli.command_help import Described, value_of
 from ooc_train.cli.options import option
 from ooc_train.core.schema import shown
-from ooc_train.core.settings import Flag, Setting, defaults_of, settings_of
+from ooc_train.core.settings import ITEM, Flag, Setting, defaults_of, settings_of
 from ooc_train.models.model import Model
 from ooc_train.models.model_registry import MODELS
 from ooc_train.solvers.early_stopping import EarlyStopping
-from ooc_train.solvers.training_settings import Training
+from ooc_train.solvers.training_settings import Training, training_defaults, training_settings
 
 _MODEL, _TRAINING = "Model", "Training"
 _OFF = MappingProxyType(
     {
-        "no-intercept": "No intercept.",
-        "keep-last": "Keep the last parameters, not those of the best loss.",
+        "no-intercept": "Learn no intercept.",
+        "no-average": "Keep the last parameters of updates, not their average.",
+        "keep-last": "With early stopping: keep the last parameters, not those of the best loss.",
     }
 )
 """Help of the options that turn off flags."""
@@ -41,10 +42,17 @@ def _flag(name: str) -> str:
 
 
 def setting_help(setting: Setting, default: Any) -> str:
-    """Return the first sentence of a setting's description, with the default."""
+    """Return the first sentence of a setting's description with the default, and its list."""
     known = default not in (None, MISSING) and not isinstance(default, bool)
-    first = setting.description.partition(". ")[0].rstrip(".")
-    return first + (f" (default: {default})." if known else ".")
+    text, *items = setting.description.split(ITEM)
+    first = text.partition(". ")[0].rstrip(".")
+    # The help puts a paragraph on a line of its own.
+    return "\n\n".join([first + (f" (default: {_shown(default)})." if known else "."), *items])
+
+
+def _shown(default: Any) -> str:
+    """Return a default as the option takes it."""
+    return ",".join(map(str, default)) if isinstance(default, tuple) else str(default)
 
 
 def _help_of(setting: Setting, default: Any) -> str:
@@ -101,9 +109,10 @@ def _with_settings(cls: Class) -> Class:
     for name, owners in _OWNERS.items():
         cls.__annotations__[name] = _model_option(name, owners)
         setattr(cls, name, None)
-    for owner, only in ((Training, ""), (EarlyStopping, "Of early stopping: ")):
+    for owner, only in ((Training, ""), (EarlyStopping, "With early stopping: ")):
         for name, setting in settings_of(owner).items():
-            text = only + setting_help(setting, defaults_of(owner)[name])
+            text = setting_help(setting, defaults_of(owner)[name])
+            text = only + text[0].lower() + text[1:] if only else text
             cls.__annotations__[name] = setting_option(name, setting, text, of=_TRAINING)
             setattr(cls, name, None)
     return cls
@@ -140,12 +149,22 @@ class ModelOptions:
         if model is None:
             return {}
         own, defaults = settings_of(model), defaults_of(model)
-        return {
+        of_model = {
             name: (_help_of(own[name], defaults[name]), own[name].constraint.metavar)
             if name in own
             else None
             for name in _OWNERS
         }
+        how = training_defaults(model) | {"batch_size": cls.batch_size_of(model)}
+        return of_model | {
+            name: (setting_help(setting, how[name]), setting.constraint.metavar)
+            for name, setting in training_settings(model).items()
+        }
+
+    @classmethod
+    def batch_size_of(cls, model: type[Model]) -> int | str:
+        """Return the batch size of a model without the option."""
+        return model.default_batch_size
 
     def made(self) -> tuple[Model, Training]:
         """Return the model and its training, checked.
@@ -164,7 +183,7 @@ class ModelOptions:
         ]
         if missing:
             raise ValueError(f"--model {cls.name} needs {' and '.join(map(_flag, missing))}")
-        how = {"batch_size": cls.default_batch_size} | self._passed(settings_of(Training))
+        how = {"batch_size": self.batch_size_of(cls)} | self._passed(settings_of(Training))
         if watched := self._passed(settings_of(EarlyStopping)):
             how["early_stopping"] = EarlyStopping(**watched)
         return cls(**passed), Training(**how)

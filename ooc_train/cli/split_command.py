@@ -16,11 +16,15 @@ def split(
     store: Annotated[str, STORE],
     test: Annotated[
         float | None,
-        typer.Option(metavar="NUMBER", help="About which part of the rows is the test share."),
+        typer.Option(
+            metavar="NUMBER", help="Fraction of the rows for the test share, in whole chunks."
+        ),
     ] = None,
     folds: Annotated[
         int | None,
-        typer.Option(metavar="N", help="Folds of the rows, or of those that are not for test."),
+        typer.Option(
+            metavar="N", help="Number of folds: of the rows, or with --test of the other rows."
+        ),
     ] = None,
     out: Annotated[
         str | None,
@@ -38,7 +42,8 @@ def split(
 ) -> None:
     """Split the rows of a store into shares, without copying it.
 
-    A share is a small file, which other commands read as a store.
+    A share is a split file: a small file that names chunks of the store. Other commands read it as
+    a store.
     """
     from ooc_train.store.jobs.rewriting_commands import unordered_chunks
     from ooc_train.store.jobs.split import split_store

@@ -59,6 +59,7 @@ def summary(
 ) -> None:
     """Show coefficients with standard errors, z, p and confidence limits, by one pass.
 
+    The table of least squares has t for z; CSV and JSON name the column z in both cases.
     The run has a linear, logistic, Poisson, gamma or Tweedie model without a penalty, and the store
     has the rows that it learned from.
     """

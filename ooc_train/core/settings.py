@@ -295,12 +295,16 @@ class Setting(NamedTuple):
     constraint : Constraint
         The values that the setting accepts.
     description : str
-        What the setting is, in sentences. The command line's help shows the first alone.
+        What the setting is, in sentences. The command line's help shows the first alone, and the
+        items of a list, each of which begins with `ITEM`.
     """
 
     constraint: Constraint
     description: str
 
+
+ITEM = "\n- "
+"""What begins an item of a list in a description."""
 
 EXAMPLES = "\n\nExamples\n--------\n"
 """What begins the examples of a docstring, its last section."""
@@ -366,10 +370,20 @@ def defaults_of(cls: type) -> dict[str, Any]:
 def described(settings: Mapping[str, Setting]) -> str:
     """Return the settings as entries of a numpydoc section: name, type and description."""
     return "\n".join(
-        f"{name} : {setting.constraint.type_text}\n"
-        + textwrap.fill(setting.description, 96, initial_indent=_INDENT, subsequent_indent=_INDENT)
+        f"{name} : {setting.constraint.type_text}\n{_filled(setting.description)}"
         for name, setting in settings.items()
     )
+
+
+def _filled(description: str) -> str:
+    """Return a description in lines, and its list as numpydoc parses one."""
+    text, *items = description.split(ITEM)
+    filled = textwrap.fill(text, 96, initial_indent=_INDENT, subsequent_indent=_INDENT)
+    for at, item in enumerate(items):
+        first = f"{_INDENT}- "
+        filled += "\n" * (1 if at else 2)
+        filled += textwrap.fill(item, 96, initial_indent=first, subsequent_indent=_INDENT + "  ")
+    return filled
 
 
 def _as_float(value: Real) -> float:

@@ -26,13 +26,13 @@ STOCHASTIC_RATES: Mapping[str, Setting] = MappingProxyType(
         ),
         "average": Setting(
             Flag(),
-            "True. The model is an average of the parameters always, with weights that grow as "
-            "the third power of the updates.",
+            "Only True: the model is always an average of the parameters over the updates, with "
+            "weights that grow as the third power of the updates.",
         ),
         "tol": Setting(
             settings_of(Training)["tol"].constraint,
-            "Epochs end once five in a row lowered the mean objective by less than this. None is "
-            "scikit-learn's: all `max_iter` epochs.",
+            "A run ends once `n_iter_no_change` epochs in a row each lowered the mean objective by "
+            "less than this. None is that of scikit-learn: all `max_iter` epochs.",
         ),
         "early_stopping": EARLY_STOPPING,
     }

@@ -18,16 +18,17 @@ from ooc_train.runs.events import Callback
 from ooc_train.solvers.batch_schedules import BatchSchedule
 from ooc_train.solvers.early_stopping import EarlyStopping
 from ooc_train.solvers.plateaus import PATIENCE
-from ooc_train.solvers.training_settings import Training
+from ooc_train.solvers.training_settings import Training, training_settings
 
 _MEMORY_CEILING = """\
 memory_ceiling : int, str or None
     Bytes, or text such as "1GiB", that a fit may hold. None is the ceiling of the cluster, else
     half of what is available.
 verbose : bool
-    Whether fits show a bar on the terminal or in the notebook, and lines elsewhere.
+    Show a bar on the terminal or in the notebook, and lines elsewhere.
 callbacks : tuple of Callback
-    Functions that receive the events of fits, such as `History()` or `JsonLines(path)`."""
+    Functions that receive the events of fits, such as `History()` or
+    `JsonLines("fit.jsonl")`."""
 
 _ATTRIBUTES = """\
 n_features_in_ : int
@@ -129,7 +130,7 @@ def estimator_of(
             raise TypeError(f"{cls.__name__} has another batch_size than {model.__name__}")
         doc, *examples = inspect.cleandoc(cls.__doc__ or "").partition(EXAMPLES)
         head, title, attributes = doc.partition("Attributes\n----------\n")
-        known = {**settings, **also}
+        known = {**settings, **training_settings(model), **also}
         parameters = described({name: known[name] for name in found if name in known})
         own = head.partition("Parameters\n----------\n")[2].rstrip()
         head = head.partition("Parameters\n----------\n")[0].rstrip()

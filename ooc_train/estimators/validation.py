@@ -40,8 +40,9 @@ _EARLY_STOPPING_FRACTION = 0.1
 
 EARLY_STOPPING = Setting(
     settings_of(Training)["early_stopping"].constraint,
-    "Whether validation rows end a run, as of `EarlyStopping`. Without `X_val` and "
-    "`validation_fraction`, a tenth of the rows is kept out for it.",
+    "End when the validation loss no longer falls; keep the best parameters. An `EarlyStopping` "
+    "has a patience of its own. Without `X_val` and `validation_fraction`, a tenth of the rows is "
+    "kept out for it.",
 )
 """What is declared of the parameter by estimators that keep rows out, as scikit-learn's do."""
 

@@ -142,7 +142,7 @@ def evaluate_models(
     client, memory_ceiling
         As for `train`.
     progress : callable
-        Called with the stage, its rows so far, and its share from 0 to 1.
+        Called with the stage, its rows so far, and the fraction done, from 0 to 1.
     """
     source = inputs.source
     with (

@@ -89,7 +89,7 @@ def tradeoff(
         As for `train`; the ceiling holds for each fit.
     progress : callable
         Called in the passes that evaluate all models at the end: with the stage, its rows so far,
-        and its share from 0 to 1.
+        and the fraction done, from 0 to 1.
 
     Raises
     ------

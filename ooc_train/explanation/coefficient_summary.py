@@ -74,7 +74,10 @@ class CoefficientSummary:
 
     @cached_property
     def z(self) -> Array:
-        """Coefficients divided by their standard errors, (outputs, names): t if `degrees` end."""
+        """Coefficients divided by their standard errors, (outputs, names).
+
+        Of least squares it is Student's t.
+        """
         with np.errstate(divide="ignore", invalid="ignore"):
             return np.asarray(self.coef / self.std_err)
 

@@ -54,10 +54,10 @@ def partial_dependence(
 ) -> PartialDependence:
     """Return the mean prediction over all rows, with a column set to each of some values.
 
-    All columns and values take one pass, after a sample of rows has told the values. Predictions
-    are probabilities of classes where the model has them, else expected values of y, or decisions.
-    A linear model costs a product of the changed features for each value; other models predict all
-    rows anew.
+    All columns and values take one pass, after a sample of rows was read for the values.
+    Predictions are probabilities of classes where the model has them, else expected values of y, or
+    decisions. A linear model costs a product of the changed features for each value; other models
+    predict all rows anew.
 
     Parameters
     ----------
@@ -78,7 +78,7 @@ def partial_dependence(
     client, memory_ceiling
         As for `train`.
     progress : callable
-        Called with the stage, its rows so far, and its share from 0 to 1.
+        Called with the stage, its rows so far, and the fraction done, from 0 to 1.
 
     Returns
     -------

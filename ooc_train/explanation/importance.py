@@ -35,7 +35,7 @@ def permutation_importance(
 ) -> Importance:
     """Return how much worse the model predicts when a column has the values of other rows.
 
-    All columns take one pass, after a pool of rows has been read (Breiman 2001; Fisher, Rudin and
+    All columns take one pass, after a pool of rows was read (Breiman 2001; Fisher, Rudin and
     Dominici 2019). The pool holds all rows of small data. Then columns are permuted, as by
     scikit-learn's function of this name. Of larger data it holds up to 16,384 rows, from
     evenly spread parts of the data, so that the order of the rows does not matter.
@@ -57,7 +57,7 @@ def permutation_importance(
     columns : str, int, or sequence of them, optional
         Raw columns or features to permute, by name, or features by number; None for all.
     progress : callable
-        Called with the stage, its rows so far, and its share from 0 to 1.
+        Called with the stage, its rows so far, and the fraction done, from 0 to 1.
 
     Returns
     -------

@@ -75,9 +75,9 @@ def summary(
     - "cluster": ``g / (g - 1) (n - 1) / (n - k) H^-1 M H^-1``, where M adds up ``s s'`` of the sums
       s of scores over each of g groups (Liang and Zeger 1986).
 
-    Least squares has Student's t distribution of n - k degrees of freedom, or of g - 1 with
-    groups; other models have the normal distribution. The memory of clustered errors is groups x
-    coefficients x 8 bytes in each task.
+    z of least squares has Student's t distribution of n - k degrees of freedom, or of g - 1 with
+    groups; that of other models has the normal distribution. The memory of clustered errors is
+    groups x coefficients x 8 bytes in each task.
 
     If a column is a sum of others before it, as the last category of a one-hot encoding is, it is
     left out as a reference: its coefficient is NaN, and those of the others include it. Of three or
@@ -92,8 +92,8 @@ def summary(
     errors : {"classical", "HC1", "cluster"}
         The kind of standard errors.
     groups : str, int, or array of shape (rows,)
-        For "cluster": the name or number of a column of X, whose values one further pass finds; or
-        a label for each row.
+        For "cluster": the name or number of a column of X, or a label for each row. The values of
+        a column are found by one more pass.
     weights : {"variance", "frequency"}
         What a weight is. "variance": a row is one observation, whose variance is in inverse
         proportion to its weight (as `var_weights` of statsmodels); robust errors are right for
@@ -101,7 +101,7 @@ def summary(
     level : float
         Level of the confidence limits, between 0 and 1.
     progress : callable
-        Called with the stage, its rows so far, and its share from 0 to 1.
+        Called with the stage, its rows so far, and the fraction done, from 0 to 1.
 
     Returns
     -------

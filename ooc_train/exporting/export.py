@@ -154,7 +154,7 @@ def _onnx(fitted: Fitted, recipe: Recipe | None) -> tuple[bytes, tuple[str, ...]
         if error.name != "onnx":
             raise
         raise ModuleNotFoundError(
-            "ONNX needs the package onnx; install it with: pip install 'ooc-train[onnx]'",
+            "ONNX needs the package onnx; install it with: pip install onnx onnxruntime",
             name="onnx",
         ) from None
     model, outputs = onnx_model(fitted, recipe)

@@ -21,7 +21,7 @@ from ooc_train.following.follow_run import (
     planned_source,
     requirements,
 )
-from ooc_train.following.follow_settings import BATCH_ROWS, Following, rows_at_a_time
+from ooc_train.following.follow_settings import BATCH_ROWS, OF_RUNS, Following, rows_at_a_time
 from ooc_train.following.follower import Follower
 from ooc_train.following.growing_store import GrowingStore, appending
 from ooc_train.memory.ceiling import Ceiling
@@ -38,9 +38,6 @@ from ooc_train.training.updating_task import updating_task
 
 _BY_BATCHES = Training(batch_size=BATCH_ROWS)
 _FOLLOWING = Following()
-
-_OF_RUNS = ("max_iter", "max_passes", "max_seconds", "target_loss", "replicas", "shuffle_chunks")
-"""Settings of runs over data that are there as a whole."""
 
 
 def follow(
@@ -185,7 +182,7 @@ def follow(
 def _by_batches(training: Training, chunk_rows: int) -> tuple[Training, int]:
     """Return the settings, and rows per update; refuse settings of runs over a whole."""
     defaults = defaults_of(Training)
-    for name in _OF_RUNS:
+    for name in OF_RUNS:
         if getattr(training, name) != defaults[name]:
             raise ValueError(
                 f"{name} is for train, and follow reads each row once, in stored order, until "

@@ -8,6 +8,9 @@ from ooc_train.core.settings import CheckedSettings, Number, Rows
 BATCH_ROWS = 32
 """Rows of a batch, where none are given."""
 
+OF_RUNS = ("max_iter", "max_passes", "max_seconds", "target_loss", "replicas", "shuffle_chunks")
+"""Settings of `Training` for runs over data that are there as a whole."""
+
 _GROUP_ROWS, _SHORT_BATCH = 12, 4
 """Batches of up to 4 rows are learned 12 rows at a time: kernels take such batches in groups."""
 
@@ -31,8 +34,8 @@ class Following(CheckedSettings):
     replay: Annotated[
         float,
         Number(least=0.0, most=1.0),
-        "Share of windows after which an old window, drawn at random, is learned from again: 0.1 "
-        "is one after every ten. Replayed rows are not scored.",
+        "Fraction of windows after which an old window, drawn at random, is learned from again: "
+        "0.1 is one after every ten. Replayed rows are not scored.",
     ] = 0.0
     rate_after_drift: Annotated[
         float | None,

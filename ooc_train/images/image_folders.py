@@ -271,7 +271,7 @@ def _pillow() -> Any:
         from PIL import Image
     except ImportError:
         raise ImportError(
-            "folders of images need Pillow; install it with: pip install 'ooc-train[images]'",
+            "folders of images need Pillow; install it with: pip install pillow",
             name="PIL",
         ) from None
     return Image

@@ -83,7 +83,8 @@ def calibrate(
 ) -> tuple[Fitted, MemoryReport]:
     """Return a classifier with calibrated probabilities, by some passes over validation rows.
 
-    With predictors z of a row, as `decision_function` returns them, the probability of a class is
+    With the linear predictors z of a row, as `decision_function` returns them, the probability of a
+    class is
 
     - "sigmoid": ``1 / (1 + exp(-(a z + b)))`` with the targets of Platt (1999), by Newton's steps
       (Lin, Lin and Weng 2007), a pass each: about 6 passes.
@@ -117,8 +118,8 @@ def calibrate(
     Raises
     ------
     ValueError
-        If the model is no classifier, if a class has no rows, if predictors never vary, or if no
-        temperature is best.
+        If the model is no classifier, if a class has no rows, if linear predictors never vary,
+        or if no temperature is best.
     InvalidRun
         If the data have other columns, by name or by number.
     InvalidStore

@@ -1,4 +1,4 @@
-"""From predictors z of rows to the predictions that users see: the only place for it."""
+"""From linear predictors z of rows to the predictions that users see: the only place for it."""
 
 from dataclasses import dataclass
 from typing import Any, Literal, get_args
@@ -23,7 +23,7 @@ Kind = Literal["prediction", "decision"] | ByClass
 
 @dataclass(frozen=True, eq=False)
 class Outputs:
-    """The predictions of a model, from the predictors z of rows.
+    """The predictions of a model, from the linear predictors z of rows.
 
     Attributes
     ----------

@@ -66,7 +66,7 @@ def evaluate(
         Groups of rows that have metrics of their own too: by the values of a column of X, which
         one more pass finds, or by a label for each row. At most 1,000 groups.
     progress : callable
-        Called with the stage, its rows so far, and its share from 0 to 1.
+        Called with the stage, its rows so far, and the fraction done, from 0 to 1.
 
     Returns
     -------
@@ -252,7 +252,7 @@ def predict_store(
     client, memory_ceiling
         As for `train`.
     progress : callable
-        Called with the stage, its rows so far, and its share from 0 to 1.
+        Called with the stage, its rows so far, and the fraction done, from 0 to 1.
 
     Returns
     -------

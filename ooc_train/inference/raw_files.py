@@ -79,7 +79,7 @@ def predict_files(
     memory_ceiling : str, int, Ceiling or None
         The most memory that this process may hold.
     progress : callable
-        Called with the stage ("predicting"), its rows so far, and its share from 0 to 1.
+        Called with the stage ("predicting"), its rows so far, and the fraction done, from 0 to 1.
     warn : callable
         Called with the precision that numbers of raw files lost in the type of the recipe.
 

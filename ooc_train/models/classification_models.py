@@ -15,7 +15,7 @@ from ooc_train.models.linear_model import (
     StochasticModel,
     l2_penalty,
 )
-from ooc_train.models.model import DataFigures
+from ooc_train.models.model import LEAST_SQUARES_SOLVERS, SMOOTH_SOLVERS, UPDATES, DataFigures
 from ooc_train.objective.loss import Loss
 from ooc_train.objective.losses.hinge import Hinge
 from ooc_train.objective.losses.logistic import Logistic
@@ -77,6 +77,7 @@ class LogisticModel(ClassificationModel):
     l1_ratio: L1Ratio = 0.0
 
     name: ClassVar[str] = "logistic"
+    solvers: ClassVar[tuple[str, ...]] = (*SMOOTH_SOLVERS, *UPDATES)
 
     def loss_for(self, n_classes: int) -> Loss:
         """Return the logistic loss, or the multinomial one for more than two classes."""
@@ -130,6 +131,7 @@ class LinearSVCModel(OneVsRestModel):
     C: InverseStrength = 1.0
 
     name: ClassVar[str] = "linear-svc"
+    solvers: ClassVar[tuple[str, ...]] = (*SMOOTH_SOLVERS, "smoothing", *UPDATES)
     default_max_iter: ClassVar[int] = 1000
 
     def loss_for(self, n_classes: int) -> Loss:
@@ -148,7 +150,7 @@ class LinearSVCModel(OneVsRestModel):
 class RidgeClassifierModel(ClassificationModel):
     """Least squares of targets of -1 and 1 with an l2 penalty: `alpha / 2 * |w|^2` is added.
 
-    More than two classes are told apart one against the rest.
+    Of more than two classes, each has a model against the rest (one-vs-rest).
 
     Examples
     --------
@@ -163,6 +165,7 @@ class RidgeClassifierModel(ClassificationModel):
     alpha: AlphaOfEach = 1.0
 
     name: ClassVar[str] = "ridge-classifier"
+    solvers: ClassVar[tuple[str, ...]] = (*LEAST_SQUARES_SOLVERS, *SMOOTH_SOLVERS, *UPDATES)
 
     def loss_for(self, n_classes: int) -> Loss:
         """Return half the squared residual of targets of -1 and 1."""
@@ -180,8 +183,8 @@ class SGDClassifierModel(OneVsRestModel, StochasticModel):
     """A linear classifier by any binary loss, which learns by batches of one row by default.
 
     The mean loss of a row, by weight, plus
-    `alpha * (l1_ratio * |w| + (1 - l1_ratio) / 2 * |w|^2)` is minimised. More than two classes are
-    told apart one against the rest.
+    `alpha * (l1_ratio * |w| + (1 - l1_ratio) / 2 * |w|^2)` is minimised. Of more than two classes,
+    each has a model against the rest (one-vs-rest).
 
     Examples
     --------

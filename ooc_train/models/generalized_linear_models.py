@@ -5,6 +5,7 @@ from typing import Annotated, ClassVar
 
 from ooc_train.core.settings import Constraint, Number
 from ooc_train.models.linear_model import Alpha, LinearModel
+from ooc_train.models.model import LEAST_SQUARES_SOLVERS, SMOOTH_SOLVERS, UPDATES
 from ooc_train.objective.loss import Loss
 from ooc_train.objective.losses.gamma import Gamma
 from ooc_train.objective.losses.poisson import Poisson
@@ -44,6 +45,7 @@ class PoissonModel(LogLinkModel):
     """
 
     name: ClassVar[str] = "poisson"
+    solvers: ClassVar[tuple[str, ...]] = (*SMOOTH_SOLVERS, "updates")
 
     def loss_for(self, n_classes: int) -> Loss:
         """Return the Poisson loss."""
@@ -68,6 +70,7 @@ class GammaModel(LogLinkModel):
     """
 
     name: ClassVar[str] = "gamma"
+    solvers: ClassVar[tuple[str, ...]] = (*SMOOTH_SOLVERS, "updates")
 
     def loss_for(self, n_classes: int) -> Loss:
         """Return the gamma loss."""
@@ -105,6 +108,7 @@ class TweedieModel(LogLinkModel):
     ] = "auto"
 
     name: ClassVar[str] = "tweedie"
+    solvers: ClassVar[tuple[str, ...]] = (*LEAST_SQUARES_SOLVERS, *SMOOTH_SOLVERS, *UPDATES)
 
     def __post_init__(self) -> None:
         """Check the settings, and that they are compatible."""

@@ -114,7 +114,9 @@ AlphaOfEach = Annotated[
     NumberOfEach(least=0.0),
     "Strength of the penalty, in the units of the data; or that of each output.",
 ]
-L1Ratio = Annotated[float, Number(least=0.0, most=1.0), "Share of the l1 penalty; the rest is l2."]
+L1Ratio = Annotated[
+    float, Number(least=0.0, most=1.0), "Fraction of the penalty that is l1; the rest is l2."
+]
 InverseStrength = Annotated[
     float,
     Number(above=0.0, most=inf),
@@ -143,11 +145,9 @@ class LinearModel(Model):
     fit_intercept: Annotated[
         bool,
         Flag(off="no-intercept"),
-        "Whether there is an intercept. It is not penalised.",
+        "Learn an intercept. It is not penalised.",
     ] = True
-    standardize: Annotated[
-        bool, Flag(), "Whether the penalty is on the weights of standardised columns."
-    ] = False
+    standardize: Annotated[bool, Flag(), "Penalise the weights of standardised columns."] = False
     scale: Annotated[
         float | str,
         SCALES,
@@ -229,7 +229,7 @@ class StochasticModel(LinearModel):
     l1_ratio: Annotated[
         float | None,
         Number((None,), least=0.0, most=1.0),
-        'Share of the l1 penalty in "elasticnet"; None without it.',
+        'Fraction of the penalty "elasticnet" that is l1. None where the penalty is another.',
     ] = 0.15
 
     default_tol: ClassVar[float] = 1e-3

@@ -9,6 +9,11 @@ from ooc_train.core.sums import Array
 from ooc_train.models.predictor import Predictor
 from ooc_train.objective.loss import Loss
 
+LEAST_SQUARES_SOLVERS = ("gram", "coordinate-descent")
+SMOOTH_SOLVERS = ("newton", "proximal-newton", "lbfgs", "block-lbfgs", "proximal-lbfgs")
+UPDATES = ("updates", "private")
+"""Names in `Model.solvers`."""
+
 
 @dataclass(frozen=True)
 class DataFigures:
@@ -58,6 +63,9 @@ class Model(CheckedSettings, ABC):
         Tolerance, and limit of iterations or epochs, where `Training` has none.
     starts_at_random : bool
         Whether a run begins with random parameters, so that `random_state` decides the model.
+    solvers : tuple of str
+        The solvers that can learn the model, with one of its settings at least: names of exact
+        solvers, "updates" for all optimizers, and "private". Help and docstrings list these.
     learns_by_batches : bool
         Whether updates by batches can learn the model.
     default_batch_size : int or str
@@ -68,6 +76,12 @@ class Model(CheckedSettings, ABC):
     default_tol: ClassVar[float] = 1e-4
     default_max_iter: ClassVar[int] = 100
     starts_at_random: ClassVar[bool] = False
+    solvers: ClassVar[tuple[str, ...]] = (
+        *LEAST_SQUARES_SOLVERS,
+        *SMOOTH_SOLVERS,
+        "smoothing",
+        *UPDATES,
+    )
     learns_by_batches: ClassVar[bool] = True
     default_batch_size: ClassVar[int | str] = "full"
 

@@ -13,7 +13,7 @@ from ooc_train.core.schema import shown
 from ooc_train.core.settings import Constraint, Count, Flag, Number
 from ooc_train.core.text import counted
 from ooc_train.models.linear_model import ClassWeights
-from ooc_train.models.model import DataFigures, Model
+from ooc_train.models.model import UPDATES, DataFigures, Model
 from ooc_train.models.scale_setting import (
     CHANNEL,
     SCALES,
@@ -100,7 +100,7 @@ class NetworkModel(Model):
         100,
     )
     activation: Annotated[
-        str, Constraint(tuple(ACTIVATIONS)), "What hidden units make of their inputs."
+        str, Constraint(tuple(ACTIVATIONS)), "Activation of the hidden units."
     ] = "relu"
     alpha: Annotated[
         float,
@@ -110,20 +110,20 @@ class NetworkModel(Model):
     weight_init: Annotated[
         str,
         Constraint(("glorot", "he")),
-        "Random weights to begin with: uniform within bounds by the sizes of both layers, as in "
-        "scikit-learn, or by that of the layer before.",
+        "Random weights to begin with, uniform within bounds. The bounds follow from the sizes of "
+        'both layers ("glorot", as in scikit-learn), or from that of the layer before ("he").',
     ] = "glorot"
     average: Annotated[
         bool,
-        Flag(),
-        "Whether the model of batches is an average of the parameters over the updates, with "
-        "weights that grow as the third power of the updates: it is less noisy than the last "
-        "parameters, which scikit-learn takes.",
+        Flag(off="no-average"),
+        "Average the parameters over the updates of batches, with weights that grow as the third "
+        "power of the updates. The average is less noisy than the last parameters, which "
+        "scikit-learn takes.",
     ] = True
     standardize: Annotated[
         bool,
         Flag(),
-        "Whether columns are centred and scaled to a standard deviation of 1.",
+        "Centre columns, and scale them to a standard deviation of 1.",
     ] = False
     scale: Annotated[
         float | str,
@@ -143,11 +143,12 @@ class NetworkModel(Model):
     frozen_layers: Annotated[
         int,
         Count(least=0),
-        "Layers, from the first, whose weights and biases stay as a run begins with them, such as "
-        "those of another network.",
+        "Number of layers, from the first, whose weights and biases are not learned. They stay as "
+        "a run begins with them, such as those of another network.",
     ] = 0
 
     default_max_iter: ClassVar[int] = 200
+    solvers: ClassVar[tuple[str, ...]] = ("lbfgs", *UPDATES)
     default_batch_size: ClassVar[int | str] = "auto"
     starts_at_random: ClassVar[bool] = True
 
@@ -253,7 +254,7 @@ class MLPRegressorModel(NetworkModel):
     temperature: Annotated[
         float,
         Number(above=0.0),
-        'Of "cross_entropy": targets to the power 1 / temperature, and predictors divided by it, '
+        'Of "cross_entropy": targets to the power 1 / temperature, and outputs divided by it, '
         "are softer than the probabilities themselves (Hinton et al. 2015).",
     ] = 1.0
 

@@ -11,6 +11,7 @@ from ooc_train.models.linear_model import (
     LinearModel,
     l2_penalty,
 )
+from ooc_train.models.model import LEAST_SQUARES_SOLVERS, SMOOTH_SOLVERS, UPDATES
 from ooc_train.objective.loss import Loss
 from ooc_train.objective.losses.squared import Squared
 from ooc_train.objective.penalty import Penalty
@@ -32,12 +33,13 @@ class LeastSquares(LinearModel):
     positive: Annotated[
         bool,
         Flag(),
-        "Whether no weight may be below 0 (non-negative least squares), by "
-        'solver="coordinate-descent". The intercept may.',
+        "Keep weights from being below 0 (non-negative least squares), by "
+        'solver="coordinate-descent". The intercept may be below 0.',
     ] = False
 
     name: ClassVar[str] = "linear"
     default_tol: ClassVar[float] = 1e-6
+    solvers: ClassVar[tuple[str, ...]] = (*LEAST_SQUARES_SOLVERS, *SMOOTH_SOLVERS, *UPDATES)
 
     def loss_for(self, n_classes: int) -> Loss:
         """Return the squared loss."""

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, ClassVar
 
 from ooc_train.core.settings import Constraint, Number
 from ooc_train.models.linear_model import Alpha, InverseStrength, LinearModel, StochasticModel
-from ooc_train.models.model import DataFigures
+from ooc_train.models.model import SMOOTH_SOLVERS, UPDATES, DataFigures
 from ooc_train.models.predictor import Predictor, ScaledPredictor
 from ooc_train.objective.loss import Loss
 from ooc_train.objective.losses.epsilon_insensitive import EpsilonInsensitive
@@ -58,6 +58,7 @@ class HuberModel(LinearModel):
 
     name: ClassVar[str] = "huber"
     default_tol: ClassVar[float] = 1e-5
+    solvers: ClassVar[tuple[str, ...]] = ("newton", "proximal-newton", "lbfgs", "proximal-lbfgs")
     learns_by_batches: ClassVar[bool] = False
 
     def loss_for(self, n_classes: int) -> Loss:
@@ -113,11 +114,12 @@ class QuantileModel(LinearModel):
     quantile: Annotated[
         float,
         Number(above=0.0, most=1.0),
-        "Share of y that predictions are to be above: 0.5 is the median. Below 1.",
+        "Fraction of y that predictions are to be above: 0.5 is the median. Below 1.",
     ] = 0.5
     alpha: Alpha = 1.0
 
     name: ClassVar[str] = "quantile"
+    solvers: ClassVar[tuple[str, ...]] = ("smoothing", *UPDATES)
 
     def __post_init__(self) -> None:
         """Check the settings, and that the quantile is below 1."""
@@ -162,6 +164,7 @@ class LinearSVRModel(LinearModel):
     ] = "epsilon_insensitive"
 
     name: ClassVar[str] = "linear-svr"
+    solvers: ClassVar[tuple[str, ...]] = (*SMOOTH_SOLVERS, "smoothing", *UPDATES)
     default_max_iter: ClassVar[int] = 1000
 
     def loss_for(self, n_classes: int) -> Loss:

@@ -118,7 +118,7 @@ class ConsoleBar(Closing):
             self._stream.flush()
 
     def progress(self, stage: str, rows: int, share: float) -> None:
-        """Show the progress of a stage: its rows so far, and its share from 0 to 1."""
+        """Show the progress of a stage: its rows so far, and the fraction done, from 0 to 1."""
         now = perf_counter()
         if stage not in self._stage_starts:
             self._stage_starts[stage] = now

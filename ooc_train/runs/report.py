@@ -255,7 +255,7 @@ class Report:
             ("passes", f"{self.passes:.4g}"),
             ("updates", f"{self.updates:,}"),
             ("loss", losses(self.loss, None)),
-            ("converged", "yes" if self.converged else f"no: {self.ended or 'not told'}"),
+            ("converged", "yes" if self.converged else f"no: {self.ended or 'unknown'}"),
             ("time", f"{approximate_duration(self.seconds)}, {rate}"),
             ("time spent", self.time_spent),
             ("bytes read", approximate_bytes(self.bytes_read)),

@@ -37,14 +37,14 @@ class SavedRun:
     def of(cls, name: str, values: Mapping[str, Any]) -> "SavedRun":
         """Make it from the values of its `model.json`; `InvalidRun` is raised without a report."""
         model = dict(values["model"])
-        known = {"model": model.pop("name", "not told")} | model | values["training"]
+        known = {"model": model.pop("name", "unknown")} | model | values["training"]
         settings = {key: as_text(value) for key, value in known.items()}
         return cls(name, settings, report_of(values["report"], name))
 
     @property
     def data(self) -> str:
         """What the run learned from, without what identifies it."""
-        return self.report.origin.get("data", "not told").partition(", ")[0]
+        return self.report.origin.get("data", "unknown").partition(", ")[0]
 
 
 def saved_runs(folder: str | os.PathLike[str]) -> tuple[list[SavedRun], list[tuple[str, str]]]:
@@ -90,9 +90,9 @@ def runs_table(runs: Sequence[SavedRun]) -> tuple[tuple[str, ...], list[list[str
                 f"{report.passes:.4g}",
                 approximate_duration(report.seconds),
                 approximate_bytes(report.memory.measured),
-                "converged" if report.converged else report.ended or "not told",
+                "converged" if report.converged else report.ended or "unknown",
                 run.data,
-                report.origin.get("date", "not told"),
+                report.origin.get("date", "unknown"),
             ]
         )
     return ("run", *differing, *figures), rows

@@ -49,7 +49,7 @@ class BatchSize(Rows):
     @property
     def type_text(self) -> str:
         """The accepted values, written as a type in docs."""
-        return '"full", "chunk", int, str or BatchSchedule'
+        return '"full", "chunk", "auto", int, str or BatchSchedule'
 
     def _checked(self, name: str, value: Any) -> Any:
         if isinstance(value, BatchSchedule):

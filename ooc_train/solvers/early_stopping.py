@@ -40,18 +40,19 @@ class EarlyStopping(CheckedSettings):
     min_delta: Annotated[
         float,
         Number(least=0.0),
-        "How much better than the best so far the loss, or the metric, has to be for progress.",
+        "Least improvement of the loss, or of the metric, over the best so far that counts as "
+        "progress.",
     ] = 0.0
     metric: Annotated[
         str | None,
         Constraint((None, *GREATER_IS_BETTER, *_SMALLER_IS_BETTER)),
-        "What is watched: a metric of `evaluate`, by another pass over the validation rows. None "
-        "is the validation loss.",
+        "The metric of `evaluate` that has to improve, by another pass over the validation rows. "
+        "None is the validation loss.",
     ] = None
     restore_best: Annotated[
         bool,
         Flag(off="keep-last"),
-        "Whether the model has the parameters of the best validation, or else the last.",
+        "Restore the parameters of the best validation, instead of keeping the last.",
     ] = True
 
 

@@ -49,7 +49,7 @@ def _epsilon(noise_multiplier: float, share: float, updates: int, delta: float) 
     except ModuleNotFoundError:
         raise ValueError(
             "the budget of private updates needs the package dp-accounting; install it with: "
-            "pip install 'ooc-train[privacy]'"
+            "pip install dp-accounting"
         ) from None
     accountant = dp_accounting.rdp.RdpAccountant(
         neighboring_relation=dp_accounting.NeighboringRelation.ADD_OR_REMOVE_ONE

@@ -1,10 +1,19 @@
 """How a model is learned, as one plain value that holds valid settings only."""
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
 from math import inf
-from typing import Annotated
+from typing import Annotated, Any
 
-from ooc_train.core.settings import LARGEST_SEED, CheckedSettings, Count, Number
+from ooc_train.core.settings import (
+    LARGEST_SEED,
+    CheckedSettings,
+    Count,
+    Number,
+    Setting,
+    defaults_of,
+    settings_of,
+)
 from ooc_train.core.text import counted
 from ooc_train.models.model import Model
 from ooc_train.optimizers import OPTIMIZERS
@@ -17,6 +26,7 @@ from ooc_train.solvers.batch_schedules import BatchSchedule
 from ooc_train.solvers.constraints import BatchSize, Fraction, Seconds
 from ooc_train.solvers.early_stopping import EarlyStopping, EarlyStoppingSetting
 from ooc_train.solvers.plateaus import PATIENCE
+from ooc_train.solvers.solver_texts import solver_text, tol_text
 
 EXACT = (
     "gram",
@@ -36,6 +46,10 @@ _AUTOMATIC_ROWS = 200
 
 _RATE = RateSetting(("auto",), above=0.0)
 
+_SOLVER = SolverSetting(("auto", *EXACT, *OPTIMIZERS), of=Optimizer, registry=OPTIMIZERS)
+
+_MAX_ITER = "Most iterations, or epochs of updates."
+
 
 @dataclass(frozen=True, kw_only=True)
 class Training(CheckedSettings):
@@ -50,30 +64,24 @@ class Training(CheckedSettings):
 
     solver: Annotated[
         str | Optimizer | DifferentiallyPrivate,
-        SolverSetting(("auto", *EXACT, *OPTIMIZERS), of=Optimizer, registry=OPTIMIZERS),
-        '"auto", or how the model is learned. Exact: "gram" (least squares, in one pass), '
-        '"coordinate-descent" (the same with l1), "newton" (the fewest passes), "lbfgs", '
-        '"block-lbfgs" (with the curvature of each output), '
-        '"proximal-newton" and "proximal-lbfgs" (the same with l1), "smoothing" (kinks, Huber). '
-        'By updates: "sgd", "momentum", "adagrad", "rmsprop", "adam", "adamw", with settings as '
-        '"momentum:momentum=0.8,nesterov=1", or an `Optimizer`. Updates by clipped rows and noise, '
-        "with a budget of privacy: a `DifferentiallyPrivate`, or "
-        '"private:noise_multiplier=1.1,max_grad_norm=1".',
+        _SOLVER,
+        solver_text(Model.solvers),
     ] = "auto"
     batch_size: Annotated[
         int | str | BatchSchedule,
         BatchSize(("full", "chunk", "auto")),
-        'Rows per update of the parameters. "auto" is 200, or all rows if they are fewer. Or a '
-        "schedule that changes them at ends of epochs: "
-        '"exp:32..full" doubles them each epoch, "step:256@0,4096@3,full@6" has rows and the epoch '
-        'that they begin with, and "grow" follows the noise of the gradient. At "full" an exact '
-        "solver goes on.",
+        'Rows per update of the parameters. "full" is all rows, "chunk" those of a chunk, and '
+        '"auto" 200, or all rows if they are fewer. A schedule changes the number at ends of '
+        'epochs: "exp:32..full" doubles it each epoch, "step:256@0,4096@3,full@6" names numbers '
+        'and the epochs that they begin with, and "grow" follows the noise of the gradient. At '
+        '"full" an exact solver goes on.',
     ] = "full"
     learning_rate: Annotated[
         float | str,
         _RATE,
-        "Of updates, on scaled columns. A number without a schedule is a constant rate. Text may "
-        'name a schedule: "cosine:0.1,warmup=500", and "cosine" for the learning rate "auto".',
+        "Learning rate of updates; columns count as scaled to a standard deviation of 1. A number "
+        'without a schedule is a constant rate. Text may name a schedule: "cosine:0.1,warmup=500", '
+        'and "cosine" for the learning rate "auto".',
     ] = "auto"
     schedule: Annotated[
         str | Schedule,
@@ -84,7 +92,7 @@ class Training(CheckedSettings):
     max_iter: Annotated[
         int | None,
         Count((None,)),
-        "Most iterations, or epochs of updates. None is the model's default, 100.",
+        f"{_MAX_ITER} None is the model's own default.",
     ] = None
     max_passes: Annotated[
         float | None,
@@ -99,54 +107,50 @@ class Training(CheckedSettings):
     target_loss: Annotated[
         float | None,
         Number((None,), above=-inf),
-        "Loss at which a run ends: of the validation rows where there are some, else of the "
+        "Loss at which a run ends: of the validation rows if there are some, or else of the "
         "training rows.",
     ] = None
     early_stopping: Annotated[
         bool | EarlyStopping,
         EarlyStoppingSetting(),
-        "Whether a run ends when its validation loss no longer falls, and keeps the best "
-        "parameters. An `EarlyStopping` has a patience of its own; True is one of "
-        "`n_iter_no_change`.",
+        "End when the validation loss no longer falls; keep the best parameters. An "
+        "`EarlyStopping` has a patience of its own; True has that of `n_iter_no_change`.",
     ] = False
     validation_fraction: Annotated[
         float | None,
         Fraction((None,)),
-        "Share of the rows that are kept out of training, to evaluate each iteration or epoch. Of "
-        "a store whole chunks, of Dask arrays whole blocks, and of arrays rows, by class; at "
-        "random by `random_state`.",
+        "Fraction of the rows that is kept out of training, to evaluate each iteration or epoch. "
+        "They are drawn by `random_state`: whole chunks of a store, whole blocks of Dask arrays, "
+        "and of arrays rows within each class.",
     ] = None
     tol: Annotated[
         float | None,
         Number((None,), least=0.0),
-        "Largest entry of the gradient of the mean objective at which a solver stops; for updates, "
-        "the mean loss that an epoch has to gain; for coordinate descent, the duality gap as a "
-        "share of the sum of squares of y, or without l1 the cosine of residuals and a column; for "
-        "smoothing, the duality gap as a share of the objective. None is the model's default.",
+        tol_text(Model.solvers, "the model's own default"),
     ] = None
     n_iter_no_change: Annotated[
         int,
         Count(),
-        "Epochs of updates in a row without progress after which a run ends: each gains less than "
-        "`tol`, or with early_stopping=True does not improve the validation.",
+        "Epochs of updates in a row without progress after which a run ends. Each gained less "
+        "than `tol`, or with early_stopping=True did not improve the validation.",
     ] = PATIENCE
     shuffle_chunks: Annotated[
         int | str,
         Count(("auto",)),
-        'Chunks whose rows are mixed into batches. "auto" is 1 for data in random order.',
+        'Chunks whose rows are mixed into batches; "auto" is 1 for a store in random order, and 64 '
+        "for other stores. Of arrays in memory it is all rows, of Dask arrays one block.",
     ] = "auto"
     replicas: Annotated[
         int,
         Count(),
-        "Copies of the parameters. Each learns from a share of the rows by its own updates, and "
-        "all are averaged at fixed points. The result depends on this number, and not on the "
-        "machine.",
+        "Copies of the parameters, which learn from a part of the rows each. All are averaged at "
+        "fixed points. The result depends on this number, and not on the machine.",
     ] = 1
     random_state: Annotated[
         int | None,
         Count((None,), least=0, most=LARGEST_SEED),
-        "Seed of the order of rows, and of those that are kept out; None draws one, which the "
-        "report has.",
+        "Seed of the order of rows, of the choice of validation rows and of random parameters; "
+        "without it one is drawn, which the report has.",
     ] = None
 
     def __post_init__(self) -> None:
@@ -291,6 +295,32 @@ class Training(CheckedSettings):
                 f"{counted(n_rows, 'row')} there are; use fewer replicas, or smaller batches"
             )
         return rows
+
+
+def training_settings(model: type[Model]) -> Mapping[str, Setting]:
+    """Return the settings of `Training`, described for a model: its solvers and its defaults."""
+    described = {
+        "solver": solver_text(model.solvers),
+        "tol": tol_text(model.solvers, f"{model.default_tol:g}"),
+        "max_iter": f"{_MAX_ITER} None is {model.default_max_iter:,}.",
+    }
+    found = {
+        name: setting._replace(description=described.get(name, setting.description))
+        for name, setting in settings_of(Training).items()
+    }
+    names = (*EXACT, *OPTIMIZERS) if "updates" in model.solvers else EXACT
+    fitting = tuple(name for name in names if name in model.solvers or name in OPTIMIZERS)
+    solver = replace(_SOLVER, words=("auto", *fitting))
+    return found | {"solver": found["solver"]._replace(constraint=solver)}
+
+
+def training_defaults(model: type[Model]) -> dict[str, Any]:
+    """Return the defaults of the settings of `Training` for a model, in place of None."""
+    return defaults_of(Training) | {
+        "tol": model.default_tol,
+        "max_iter": model.default_max_iter,
+        "batch_size": model.default_batch_size,
+    }
 
 
 AUTOMATIC = Training()

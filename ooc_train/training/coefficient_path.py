@@ -71,7 +71,7 @@ def elastic_net_path(
     inputs : Inputs
         The rows.
     l1_ratio : float
-        Share of the l1 penalty.
+        Fraction of the penalty that is l1.
     alphas, eps :
         As of `ElasticNetPath`.
     fit_intercept : bool

@@ -57,9 +57,9 @@ def train(
     ----------
     model : Model
         What is learned, such as ``LogisticModel(C=0.1)``.
-    data : Inputs, Store, str, path or array
-        The rows: a store or its path, `Inputs`, or an array of rows with `y` apart. The values of
-        a row of several axes, as of an image, are its columns.
+    data : Store, str, path or array
+        The rows: a store or its path, or an array of rows with `y` beside it. The values of a row
+        of several axes, as of an image, are its columns.
     training : Training
         How it is learned: solver, batch size, learning rate and so on.
     y, sample_weight : array, path, URL, Store or None
@@ -84,7 +84,7 @@ def train(
         Parameters to begin from: `Fitted`, a fitted estimator or the path of a saved run. None for
         zero. Columns are matched by name if both sides have names, otherwise by position; so are
         the columns of `validation`. Of a perceptron for other classes or outputs, the hidden layers
-        are taken; its output layer begins at random, which a note tells.
+        are taken; its output layer begins at random, as a note says.
     checkpoint : Checkpoint, str, path or None
         Where the state of the run is kept every ten minutes and at the end, so that a run that was
         ended or killed goes on: ``Checkpoint("a.checkpoint", every="5min", resume=True)``. A path

@@ -72,8 +72,8 @@ class ModuleModel(Model):
     average: Annotated[
         bool,
         Flag(),
-        "Whether the model of batches is an average of the parameters over the updates, with "
-        "weights that grow as the third power of the updates, and not the last ones.",
+        "Average the parameters over the updates of batches, with weights that grow as the third "
+        "power of the updates, instead of taking the last parameters.",
     ] = False
     device: Annotated[
         str,
@@ -89,6 +89,7 @@ class ModuleModel(Model):
         "moments of each channel, which is the last of the axes (height, width, channel).",
     ] = 1.0
 
+    solvers: ClassVar[tuple[str, ...]] = ("lbfgs", "updates")
     default_batch_size: ClassVar[int | str] = "auto"
     starts_at_random: ClassVar[bool] = True
 

@@ -28,7 +28,7 @@ class Quantile(PiecewiseLinearLoss):
     Attributes
     ----------
     quantile : float
-        Share of y that the best constant prediction is above. Above 0 and below 1.
+        Fraction of y that the best constant prediction is above. Above 0 and below 1.
     """
 
     quantile: float = 0.5

@@ -86,7 +86,7 @@ def append(
     memory_ceiling : str, int, Ceiling or None
         The most memory that this process may hold.
     progress : callable
-        Called with the stage ("appending"), its rows so far, and its share from 0 to 1.
+        Called with the stage ("appending"), its rows so far, and the fraction done, from 0 to 1.
     warn : callable
         Called with the precision that numbers lost in the type of the recipe.
 

@@ -147,8 +147,28 @@ def ingest(
         Files, patterns or folders.
     out : str or os.PathLike
         Path of the store, such as "flights.zarr". Test rows go to "flights.test.zarr".
-    target, features, drop, categorical, id_column, sample_weight, task, missing, unseen, min_count
-        What the columns are for; see `Roles`.
+    target : str, optional
+        The column to predict.
+    features : sequence of str, optional
+        The columns that become features, in this order. None is all columns without another role,
+        except the index of a pandas frame.
+    drop : sequence of str
+        Columns that are left out.
+    categorical : sequence of str
+        Columns of which each value becomes a feature, besides those that the files declare.
+    id_column : str, optional
+        Whole numbers that identify rows. None numbers the rows of the files.
+    sample_weight : str, optional
+        The column of weights.
+    task : {"auto", "classification", "regression"}
+        Whether the values of the target are labels. auto: text and booleans are.
+    missing : {"error", "drop", "mean", "median"}
+        Missing values: refused, their rows left out, or filled by that of the training rows. With
+        the last two a missing category becomes a category of its own.
+    unseen : {"error", "other", "ignore"}
+        Categories that no training row had: refused, a feature "other", or zeros alone.
+    min_count : int
+        Categories with fewer training rows count as unseen.
     dtype : {"auto", "float32", "float64"}
         Type of X. auto is float32, or float64 where float32 would make different numbers equal:
         integers beyond 2**24, and columns that span few steps of float32. In that case, the files
@@ -159,14 +179,14 @@ def ingest(
     like : Recipe, Store, or path of a store or a run, optional
         Source of a recipe to apply. Then none is learned, and the settings above must be left out.
     test_size : float
-        Share of the test rows, from 0 to below 1: one random row of each run of ``1 / test_size``.
-        Nothing is learned from them.
+        Fraction of the test rows, from 0 to below 1: one random row of each run of
+        ``1 / test_size``. Nothing is learned from them.
     shuffle : bool
-        Whether rows are shuffled; otherwise they keep their order.
+        Put the rows in random order; otherwise they keep theirs.
     random_state : int
         Seed of the order and of the test rows, at least 0. The ceiling changes neither.
     chunk_rows, shard_rows : int, optional
-        As in `StoreWriter`.
+        Rows of a chunk and of a shard, as in `StoreWriter`.
     codec : {"auto", "none", "lz4", "zstd"}
         Codec of the chunks. auto is lz4 if it shrinks the first chunk by a factor of 1.3.
     delimiter, encoding : str, optional
@@ -177,7 +197,7 @@ def ingest(
     overwrite : bool
         Whether existing stores are replaced, once the new ones are complete.
     progress : callable
-        Called with the stage ("reading" or "writing"), its rows so far, and its share from 0 to 1.
+        Called with the stage ("reading" or "writing"), its rows so far, and the fraction done.
     say : callable
         Called with a line on the size of the store, before it is written.
     warn : callable

@@ -81,7 +81,7 @@ def rechunk_store(
     overwrite : bool
         Whether an existing store at `out` is replaced, once the new one is complete.
     progress : callable
-        Called with the stage ("writing"), its rows so far, and its share from 0 to 1.
+        Called with the stage ("writing"), its rows so far, and the fraction done, from 0 to 1.
     warn : callable
         Called with each loss by rounding to `dtype`.
 

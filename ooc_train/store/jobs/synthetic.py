@@ -88,7 +88,7 @@ def make_data(
     overwrite : bool
         Whether an existing store is replaced.
     progress : callable
-        Called with the stage ("writing"), its rows so far, and its share from 0 to 1.
+        Called with the stage ("writing"), its rows so far, and the fraction done, from 0 to 1.
 
     Returns
     -------
