@@ -981,30 +981,6 @@ def wait_for(condition, seconds=30.0):
 
 # In a browser.
 
-CHROMIUM, DRIVER = shutil.which("chromium"), shutil.which("chromedriver")
-
-
-@pytest.fixture
-def browser(tmp_path):
-    if CHROMIUM is None or DRIVER is None:
-        pytest.skip("chromium and chromium-driver are not installed (apt-get install them)")
-    from selenium import webdriver
-
-    options = webdriver.ChromeOptions()
-    options.binary_location = CHROMIUM
-    for argument in (
-        "--headless=new", "--no-sandbox", "--disable-dev-shm-usage", "--disable-gpu",
-        "--window-size=1500,1000", f"--user-data-dir={tmp_path / 'profile'}",
-    ):  # fmt: skip
-        options.add_argument(argument)
-    driver = webdriver.Chrome(options=options, service=webdriver.ChromeService(DRIVER))
-    driver.set_page_load_timeout(30)
-    driver.set_script_timeout(30)
-    yield driver
-    # A browser whose tab is frozen would hold up `quit` for minutes.
-    os.kill(driver.capabilities["goog:processID"], signal.SIGKILL)
-    driver.quit()
-
 
 def shown(browser, name, what):
     """Return what a model of the page has in the browser, or None before it is there."""

@@ -21,7 +21,7 @@ from ooc_train.core.text import html_table, json_ready, printable
 from ooc_train.errors import InvalidRun
 from ooc_train.models.model_registry import MODELS
 from ooc_train.models.predictor import LinearPredictor
-from ooc_train.monitoring.run_page import Evaluated, models_page, run_page
+from ooc_train.monitoring.run_page import Evaluated, models_page, run_page, runs_page
 from ooc_train.runs.events import Stepped
 from ooc_train.runs.fitted import Fitted
 from ooc_train.runs.history import Steps
@@ -343,6 +343,41 @@ def test_the_command_writes_a_page(tmp_path):
     assert none.exit_code == 1
     assert "is no run" in none.stderr
     assert sorted(path.name for path in tmp_path.iterdir()) == ["a.html", "a.run"]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("n", [1, 3, 12])
+def test_a_table_of_runs_takes_the_room_that_there_is(browser, tmp_path, n):
+    """It scrolls in a window that is too narrow alone; the page itself never does."""
+    values = [
+        {"C": f"{10.0**-i:g}", "solver": ["adam", "momentum"][i % 2], "batch_size": f"{2**i}",
+         "learning_rate": "auto", "max_iter": f"{i}", "validation_fraction": f"{i / 20:g}",
+         "tol": f"{0.1**i:.0g}", "class_weight": ["balanced", "None"][i % 2],
+         "early_stopping": f"patience={i},min_delta=0.0,metric=None,restore_best=True"}
+        for i in range(n)
+    ]  # fmt: skip
+    origin = {"data": "arrays: 2,000 x 5 float64", "date": "2026-12-01 11:45 UTC"}
+    report = replace(report_of(0.6931, 0.4), origin=origin)
+    runs = [SavedRun(f"late_by_adam_{i}.run", each, report) for i, each in enumerate(values)]
+    (tmp_path / "runs.html").write_text(runs_page("runs", runs), encoding="utf-8")
+
+    def hidden(width):
+        browser.set_window_size(width, 900)
+        browser.get(f"file://{tmp_path}/runs.html")
+        return browser.execute_script(
+            "return [document.querySelector('.table'), document.documentElement]"
+            ".map(e => e.scrollWidth - e.clientWidth)"
+        )
+
+    assert hidden(1600) == [0, 0]
+    table, page = hidden(800)
+    assert page == 0
+    assert n == 1 or table > 0
+    heads = browser.execute_script(
+        "return [...document.querySelectorAll('thead th')].map(e => e.innerText)"
+    )
+    assert heads[0] == "run"
+    assert n == 1 or "validation_fraction" in [head.replace("\n", "") for head in heads]
 
 
 def test_one_pass_is_no_passes():
