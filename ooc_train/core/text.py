@@ -44,11 +44,13 @@ def counted(number: float, noun: str, spec: str = ",") -> str:
     --------
     >>> counted(1, "row"), counted(2_000, "pass"), counted(1.0, "pass", ".3g"), counted(0, "entry")
     ('1 row', '2,000 passes', '1 pass', '0 entries')
+    >>> counted(5, "batch"), counted(5, "epoch")
+    ('5 batches', '5 epochs')
     """
     text = format(number, spec)
     if text == "1":
         return f"1 {noun}"
-    if noun.endswith(("s", "x", "ch", "sh")):
+    if noun.endswith(("s", "x", "ch", "sh")) and not noun.endswith("epoch"):
         return f"{text} {noun}es"
     if noun.endswith("y") and noun[-2:-1] not in {*"aeiou"}:
         return f"{text} {noun[:-1]}ies"

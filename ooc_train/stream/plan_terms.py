@@ -187,5 +187,5 @@ def plan_terms(
     if requirements.results:
         terms.append(Term("results", requirements.results, "what is returned to the caller"))
     if requirements.sample:
-        terms.append(Term("sample", requirements.sample, "rows that tell metrics within a pass"))
+        terms.append(Term("sample", requirements.sample, "rows for metrics within a pass"))
     return tuple(terms)

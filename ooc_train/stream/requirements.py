@@ -59,7 +59,7 @@ class Requirements:
     results : int
         Results that the driver keeps for its caller.
     sample : int
-        Rows that tell metrics within passes, and the work on them.
+        Rows for metrics within passes, and the work on them.
     needs : tuple of KernelSpec
         Compiled kernels that every process loads before it is measured.
     loads : tuple of callable
