@@ -1,5 +1,6 @@
 import json
 import pickle
+import tracemalloc
 import warnings
 from dataclasses import field, make_dataclass
 from typing import Any
@@ -542,6 +543,52 @@ def test_data_of_another_width_are_refused(store, values):
         for method in (model.predict, model.score, model.predict_proba, model.predict_log_proba):
             with pytest.raises(ValueError, match=r"5 features, but .* is expecting 3 features"):
                 method(other, y) if method == model.score and other is X else method(other)
+
+
+_WIDE: Any = np.random.default_rng(1).integers(-100, 100, (60_000, 40)).astype(np.int16)
+_FORMS: dict[str, Any] = {
+    "int16": lambda X: X,
+    "int64": lambda X: X.astype(np.int64),
+    "float16": lambda X: X.astype(np.float16),
+    "big-endian": lambda X: X.astype(">f8"),
+    "columns after one another": lambda X: np.asfortranarray(X, np.float64),
+    "every second row": lambda X: np.repeat(X.astype(np.float64), 2, axis=0)[::2],
+    "float32 by columns": lambda X: np.asfortranarray(X, np.float32),
+    "frame": lambda X: pd.DataFrame(X.astype(np.float64)),
+    "images": lambda X: X.astype(np.uint8).reshape(len(X), 8, 5),
+}
+
+
+@pytest.mark.parametrize("network", [False, True], ids=["linear", "network"])
+@pytest.mark.parametrize("form", _FORMS)
+def test_predictions_convert_a_block_at_a_time_to_the_same_bits(form, network):
+    X = _FORMS[form](_WIDE)
+    settings: dict[str, Any] = {"hidden_layer_sizes": (4,), "batch_size": 64} if network else {}
+    cls = MLPClassifier if network else LogisticRegression
+    model: Any = cls(random_state=0, max_iter=1, **settings)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ConvergenceWarning)
+        model.fit(X[:500], (_WIDE[:500, 0] > 0).astype(int))
+    whole = np.float32 if form in ("images", "float32 by columns") else np.float64
+    expected = model.predict_proba(np.ascontiguousarray(X, whole))
+    tracemalloc.start()
+    found = model.predict_proba(X)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert np.array_equal(found, expected)
+    # A copy of all rows would take 18 MiB or 9; classes and their sums take 3.
+    assert peak < 8.5 * 2**20
+
+
+@pytest.mark.parametrize("form", ["float16", "columns after one another", "frame"])
+@pytest.mark.parametrize("at", [0, 50_000])
+def test_a_missing_value_in_any_block_is_refused_in_the_words_of_scikit_learn(form, at):
+    X = _FORMS[form](_WIDE)
+    model = LogisticRegression(max_iter=1, tol=1.0).fit(X[:500], (_WIDE[:500, 0] > 0).astype(int))
+    wrong: Any = X.copy()
+    (wrong.iloc if form == "frame" else wrong)[at, 3] = np.nan
+    with pytest.raises(ValueError, match="Input X contains NaN"):
+        model.predict(wrong)
 
 
 def test_who_has_not_learned_does_not_predict(store):

@@ -12,15 +12,13 @@ import numpy as np
 from numpy.typing import NDArray
 from sklearn.base import clone
 from sklearn.exceptions import ConvergenceWarning
-from sklearn.utils import check_array
-from sklearn.utils.validation import check_is_fitted, validate_data
+from sklearn.utils.validation import check_is_fitted
 
 from ooc_train.core.sums import Array
 from ooc_train.estimators.fit_callbacks import bar_of, following, with_callbacks
 from ooc_train.estimators.predicting import Postprocess
 from ooc_train.estimators.shared_parameters import settings_from
 from ooc_train.estimators.validation import (
-    DTYPES,
     NO_ROWS,
     Rows,
     ValidatingEstimator,
@@ -256,12 +254,8 @@ class Estimator(ValidatingEstimator):
             self._require_features(X.n_features, X.feature_names, X.path)
         elif is_dask(X):
             self._require_dask_features(X)
-        elif isinstance(X, np.ndarray) and self._recipe is not None:
-            # An array of `recipe_.apply` has no names, and scikit-learn would warn.
-            X = check_array(X, dtype=DTYPES, order="C")
-            self._require_features(X.shape[1])
         else:
-            X = validate_data(self, self._columns_of(X), reset=False, dtype=DTYPES, order="C")
+            rows, dtype = self._rows_to_predict(X, named=self._recipe is None)
         with bar_of(self) as bar:
             on: dict[str, Any] = {"memory_ceiling": self.memory_ceiling, "progress": bar.progress}
             if out is not None:
@@ -270,7 +264,7 @@ class Estimator(ValidatingEstimator):
                 return os.fspath(out)
             if is_stored(X):
                 return postprocess.values(predict(fitted, X, kind, **on))
-        return postprocess.lazy(X) if is_dask(X) else postprocess(X)
+        return postprocess.lazy(X) if is_dask(X) else postprocess.in_blocks(rows, dtype)
 
     def predict(self, X: Any, *, out: str | os.PathLike[str] | None = None) -> Any:
         """Predict for each row.

@@ -13,6 +13,9 @@ from ooc_train.runs.fitted import Fitted
 from ooc_train.stream.kinds import as_numbers
 from ooc_train.stream.sources import model_dtype
 
+_BLOCK_BYTES = 2**22
+"""Bytes of a block of rows that is converted."""
+
 
 @dataclass(frozen=True, eq=False)
 class Postprocess:
@@ -47,6 +50,26 @@ class Postprocess:
         converted = np.empty((PIECE_ROWS, fitted.n_features))
         z = fitted.decision(np.asarray(X), converted, first_row)
         return self.values(Outputs.of(fitted).at(z, self.kind))
+
+    def in_blocks(self, X: NDArray[Any], dtype: np.dtype[np.floating]) -> NDArray[Any]:
+        """Return the predictions for rows in memory, read as `dtype`, at least one.
+
+        Rows of another type or order are converted a block at a time: the copy is never of all.
+        """
+        if X.dtype == dtype and X.flags.c_contiguous and X.flags.aligned:
+            return self(X)
+        # Whole pieces, so that products have the same bits as those of rows that need no copy.
+        step = PIECE_ROWS * max(1, _BLOCK_BYTES // (PIECE_ROWS * X.shape[1] * dtype.itemsize))
+
+        def predicted(start: int) -> NDArray[Any]:
+            return self(np.require(X[start : start + step], dtype, ("C", "A")), start)
+
+        first = predicted(0)
+        found = np.empty((len(X), *first.shape[1:]), first.dtype)
+        found[:step] = first
+        for start in range(step, len(X), step):
+            found[start : start + step] = predicted(start)
+        return found
 
     def lazy(self, X: Any) -> Any:
         """Return the predictions for a Dask array, as a lazy Dask array."""

@@ -1,5 +1,6 @@
 """Training data and seeds of estimators, checked as scikit-learn does."""
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from numbers import Integral, Real
@@ -25,6 +26,7 @@ from ooc_train.stream.input_data import Inputs
 from ooc_train.stream.inputs import as_store, read_inputs, read_targets
 from ooc_train.stream.kinds import as_labels, as_numbers, is_dask, require_arrays
 from ooc_train.stream.labels_and_weights import is_stored
+from ooc_train.stream.sources import model_dtype
 
 DTYPES = [np.float64, np.float32]
 """Types of X that estimators take without a copy."""
@@ -196,6 +198,28 @@ class ValidatingEstimator(CallbackSupport, BaseEstimator):  # type: ignore[misc]
             inputs, source=source, feature_names=self._names(), row_shape=self._row_shape
         )
         return ValidatedData(inputs, y.ndim == 1, y.dtype)
+
+    def _rows_to_predict(
+        self, X: Any, *, named: bool
+    ) -> tuple[NDArray[Any], np.dtype[np.floating]]:
+        """Return checked rows (rows, features) in memory, and the type in which models read them.
+
+        Arrays and frames of numbers are not converted here, so that no copy is made of all rows.
+        If not `named`, arrays without names of columns are as good as frames with them.
+        """
+        numbers = hasattr(X, "iloc") or (isinstance(X, np.ndarray) and X.dtype.kind in "biuf")
+        how: dict[str, Any] = {"dtype": "numeric"} if numbers else {"dtype": DTYPES, "order": "C"}
+        given = X
+        if isinstance(X, np.ndarray) and X.ndim > 2:
+            self._note_shape(X.shape[1:], "X", first=False)
+            X = X.reshape(len(X), math.prod(X.shape[1:])) if numbers else dense(X)[0]
+        if isinstance(X, np.ndarray) and not named:
+            X = check_array(X, **how)
+            self._require_features(X.shape[1])
+        else:
+            X = validate_data(self, X, reset=False, **how)
+        dtype = X.dtype if X.dtype in DTYPES else np.float64
+        return X, np.dtype(model_dtype(X.dtype) if np.ndim(given) > 2 else dtype)
 
     def _columns_of(self, X: Any, *, first: bool = False) -> Any:
         """Return rows of several axes as columns, once their shape is noted; others unchanged."""
