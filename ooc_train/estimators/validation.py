@@ -209,8 +209,8 @@ class ValidatingEstimator(CallbackSupport, BaseEstimator):  # type: ignore[misc]
         """
         numbers = hasattr(X, "iloc") or (isinstance(X, np.ndarray) and X.dtype.kind in "biuf")
         how: dict[str, Any] = {"dtype": "numeric"} if numbers else {"dtype": DTYPES, "order": "C"}
-        given = X
-        if isinstance(X, np.ndarray) and X.ndim > 2:
+        are_images = isinstance(X, np.ndarray) and X.ndim > 2
+        if are_images:
             self._note_shape(X.shape[1:], "X", first=False)
             X = X.reshape(len(X), math.prod(X.shape[1:])) if numbers else dense(X)[0]
         if isinstance(X, np.ndarray) and not named:
@@ -219,7 +219,7 @@ class ValidatingEstimator(CallbackSupport, BaseEstimator):  # type: ignore[misc]
         else:
             X = validate_data(self, X, reset=False, **how)
         dtype = X.dtype if X.dtype in DTYPES else np.float64
-        return X, np.dtype(model_dtype(X.dtype) if np.ndim(given) > 2 else dtype)
+        return X, np.dtype(model_dtype(X.dtype) if are_images else dtype)
 
     def _columns_of(self, X: Any, *, first: bool = False) -> Any:
         """Return rows of several axes as columns, once their shape is noted; others unchanged."""
