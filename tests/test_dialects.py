@@ -146,6 +146,15 @@ def test_a_header_without_a_column_is_told_by_the_names_that_it_has(tmp_path):
         append(store, new)
 
 
+@pytest.mark.parametrize("new", [";", ","])
+def test_a_row_of_too_few_cells_is_told_by_its_place(tmp_path, new):
+    store, _ = trained(tmp_path, text_of(";"), delimiter=";")
+    cut = text_of(new).splitlines()
+    cut[3] = cut[3].rpartition(new)[0]
+    with pytest.raises(InvalidTable, match=r"row 2 \(about line 4\): Expected 5 columns, got 4"):
+        append(store, written(tmp_path, "\n".join(cut)))
+
+
 def test_files_of_two_delimiters_are_refused(tmp_path):
     store, _ = trained(tmp_path, text_of(";"), delimiter=";")
     new = written(tmp_path, text_of(","))

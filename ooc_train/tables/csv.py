@@ -15,6 +15,7 @@ import pyarrow as pa
 
 from ooc_train.errors import InvalidTable
 from ooc_train.tables.csv_blocks import BLOCK_BYTES, Dialect, longest_line, open_raw, text_blocks
+from ooc_train.tables.csv_cells import header_end
 from ooc_train.tables.csv_parsing import (
     column_names,
     column_types,
@@ -60,7 +61,8 @@ def read_names(path: str, dialect: Dialect) -> tuple[str, ...]:
         dialect = _with_blocks(dialect, path)
         with closing(text_blocks(raw, path, dialect)) as blocks:
             text, _ = next(blocks, (b"", 0))
-        return column_names(path, text, dialect)[0]
+        # Rows may be in any state: they are read once it is known how.
+        return column_names(path, text[: header_end(text, ord(dialect.delimiter))], dialect)[0]
 
 
 def _with_blocks(dialect: Dialect, path: str) -> Dialect:

@@ -57,7 +57,7 @@ def dialect_for(
     n_found, found = max(
         ((_n_found(path, dialect, wanted), dialect) for dialect in others), key=lambda pair: pair[0]
     )
-    if n_found <= n_expected:
+    if n_found <= max(n_expected, 0):
         return expected
     numbers = CellFormats(recipe.formats.decimal, recipe.formats.thousands)
     if n_found == len(wanted) and numbers != PLAIN:
