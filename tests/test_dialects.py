@@ -155,6 +155,30 @@ def test_a_row_of_too_few_cells_is_told_by_its_place(tmp_path, new):
         append(store, written(tmp_path, "\n".join(cut)))
 
 
+@pytest.mark.parametrize(
+    ("cell", "advice"),
+    [("1,2x", "--na"), ("", "--missing")],
+    ids=["no number", "missing"],
+)
+def test_advice_on_options_of_ingest_is_told_as_such(tmp_path, cell, advice):
+    """The command that reads by a recipe has none of them."""
+    text = text_of(";", german=True)
+    store, run = trained(tmp_path, text, delimiter=";", formats=GERMAN)
+    lines = text.splitlines()
+    lines[3] = ";".join(cell if i == 2 else each for i, each in enumerate(lines[3].split(";")))
+    new = written(tmp_path, "\n".join(lines))
+    why = rf"row 2 .*{advice}.*; {advice} is an option of ingest, which makes another recipe$"
+    for use in (lambda: append(store, new), lambda: evaluate_files(run, new)):
+        with pytest.raises(InvalidTable, match=why):
+            use()
+    with pytest.raises(InvalidTable, match=advice) as raised:
+        ingest(
+            new, tmp_path / "b.zarr", target="y", categorical=["city"], drop=["note"],
+            delimiter=";", formats=GERMAN,
+        )  # fmt: skip
+    assert "option of ingest" not in str(raised.value)
+
+
 def test_files_of_two_delimiters_are_refused(tmp_path):
     store, _ = trained(tmp_path, text_of(";"), delimiter=";")
     new = written(tmp_path, text_of(","))

@@ -1,14 +1,16 @@
 """Rows of raw files as the recipe of a store or a model encodes them, block by block."""
 
+import re
 import warnings
 from collections.abc import Callable, Iterator
-from contextlib import closing
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ooc_train.core.prefetch import prefetched
+from ooc_train.errors import InvalidTable
 from ooc_train.memory.ceiling import Term
 from ooc_train.store.format.chunk_sizes import default_chunk_rows
 from ooc_train.tables.batches import Tables
@@ -17,6 +19,22 @@ from ooc_train.tables.recipe import Recipe
 
 _BATCH_COPIES = 6
 """Copies of a batch: of Arrow, of columns in float64, of records, and of the output."""
+
+_OF_INGEST = re.compile(r"--(categorical|drop|missing|na)\b")
+"""Options that messages on raw files advise, and that no reader of rows by a recipe has."""
+
+
+@contextmanager
+def _advice_of_ingest() -> Iterator[None]:
+    """Within the context, tell of advice on options that ingest has: the recipe is made there."""
+    try:
+        yield
+    except InvalidTable as error:
+        if (option := _OF_INGEST.search(str(error))) is None:
+            raise
+        raise InvalidTable(
+            f"{error}; {option[0]} is an option of ingest, which makes another recipe"
+        ) from None
 
 
 @dataclass(frozen=True)
@@ -88,9 +106,12 @@ class RawRows:
         encoder = self.recipe.encoder(needs_y=self.needs_y, unseen=self.unseen)
         step = default_chunk_rows(self.recipe.n_features, self.recipe.dtype)
         fields = encoder.dtype.names or ()
-        with closing(
-            prefetched(self.tables.pieces(encoder.types, self._batch_rows(available)))
-        ) as pieces:
+        with (
+            _advice_of_ingest(),
+            closing(
+                prefetched(self.tables.pieces(encoder.types, self._batch_rows(available)))
+            ) as pieces,
+        ):
             for piece in pieces:
                 records = encoder.encode(piece)
                 for start in range(0, len(records), step):
