@@ -128,4 +128,4 @@ def test_without_what_linux_alone_has_a_fit_degrades_with_a_note(tmp_path):
         timeout=200,
     )
     assert ran.returncode == 0, ran.stderr
-    assert "this system tells only the resident memory of processes" in ran.stdout
+    assert "this system reports only the resident memory of processes" in ran.stdout

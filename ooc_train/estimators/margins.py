@@ -119,8 +119,8 @@ class RidgeClassifier(_MarginClassifier, SharedParameters):
     >>> from ooc_train import RidgeClassifier
     >>> X, y = load_wine(return_X_y=True)
     >>> model = RidgeClassifier().fit(X, y)
-    >>> print(f"{model.score(X, y):.3f} in {model.report_.passes:g} pass")
-    1.000 in 3 pass
+    >>> print(f"{model.score(X, y):.3f} in {model.report_.passes:g} passes")
+    1.000 in 3 passes
     """
 
     alpha: float | Sequence[float] | Array = field(default=1.0, kw_only=False)

@@ -219,7 +219,7 @@ class MLPClassifier(ProbabilisticClassifier, _Network):
     n_outputs_ : int
         Outputs.
     out_activation_ : str
-        What becomes of the predictors: "logistic" or "softmax".
+        Function of the last layer: "logistic" or "softmax".
 
     Examples
     --------
@@ -277,7 +277,7 @@ class MLPRegressor(Regressor, _Network):
     n_outputs_ : int
         Outputs.
     out_activation_ : str
-        What becomes of the predictors: "identity", or by the loss "exp" ("poisson"), "logistic"
+        Function of the last layer: "identity", or by the loss "exp" ("poisson"), "logistic"
         ("log_loss") or "softmax" ("cross_entropy").
 
     Examples

@@ -169,8 +169,8 @@ class LinearRegression(Regressor, WithSummary, SharedParameters):
     >>> from ooc_train import LinearRegression
     >>> X, y = load_diabetes(return_X_y=True)
     >>> model = LinearRegression().fit(X, y)
-    >>> print(f"{model.score(X, y):.4f} in {model.report_.passes:g} pass")
-    0.5177 in 3 pass
+    >>> print(f"{model.score(X, y):.4f} in {model.report_.passes:g} passes")
+    0.5177 in 3 passes
     """
 
     tol: float = 1e-6

@@ -79,7 +79,7 @@ def summary(
     groups; that of other models has the normal distribution. The memory of clustered errors is
     groups x coefficients x 8 bytes in each task.
 
-    If a column is a sum of others before it, as the last category of a one-hot encoding is, it is
+    A column may be a sum of others before it, as the last category of a one-hot encoding is. It is
     left out as a reference: its coefficient is NaN, and those of the others include it. Of three or
     more classes, coefficients are differences to those of the first class.
 
@@ -205,7 +205,7 @@ def require_likelihood(fitted: Fitted) -> None:
         what = "the constraint positive=True" if penalty.positive else "a penalty"
         raise ValueError(
             f"the model was fitted with {what}, which biases coefficients by more than a standard "
-            "error can tell; fit it without: C=inf, alpha=0, or model='linear' (LinearRegression)"
+            "error can show; fit it without: C=inf, alpha=0, or model='linear' (LinearRegression)"
         )
     if model.class_weight is not None:
         raise ValueError(
@@ -250,7 +250,7 @@ def _summarised(
     if max(estimate.moved for estimate in found) > _MOST_DISTANCE:
         raise ValueError(
             f"the columns {listed([names[i] for i in left_out])} are so nearly sums of others that "
-            "float64 cannot tell their coefficients apart; fit the model without them"
+            "float64 cannot separate their coefficients; fit the model without them"
         )
     if not distance <= _MOST_DISTANCE:
         raise ValueError(

@@ -62,11 +62,11 @@ def export(
     """Write a linear model or a perceptron as one file that other programs evaluate.
 
     A graph of ONNX computes in float64. Its inputs are the raw columns of the model's recipe, each
-    (rows, 1): text of categories, where "" is missing; float64 of all others, where NaN is missing,
-    and dates are days since 1970-01-01. Without a recipe, the input is the matrix X. The outputs
-    are `prediction`; of classes also `probability`, where the loss has them, and `decision`. Rows
-    that ooc_train refuses end the call. The graph is compared with the model by onnxruntime, where
-    it is installed, before the file appears.
+    (rows, 1). Categories are text, where "" is missing. All others are float64, where NaN is
+    missing, and dates are days since 1970-01-01. Without a recipe, the input is the matrix X. The
+    outputs are `prediction`; of classes also `probability`, where the loss has them, and
+    `decision`. Rows that ooc_train refuses end the call. The graph is compared with the model by
+    onnxruntime, where it is installed, before the file appears.
 
     Parameters
     ----------

@@ -58,11 +58,11 @@ def follow(
     """Learn from the rows of a store in their order, and from further ones as they are appended.
 
     Each row is scored before it is learned from (progressive validation: Blum, Kalai and Langford
-    1999), and is learned from once. The parameters depend on the rows and their order alone, not on
-    the sizes of appends, or on when a follower was ended or killed: at `out` it goes on where it
-    was. Rows that fill no batch wait for more; batches of up to 4 rows are learned 12 rows at a
-    time. The columns are scaled by the first rows, and the penalty is that of a fit to about as
-    many rows as were learned from so far. The model is an average of parameters, as of `train`.
+    1999), and is learned from once. The parameters depend on the rows and their order alone. The
+    sizes of appends, and when a follower was ended or killed, change nothing: at `out` it goes on
+    where it was. Rows that fill no batch wait for more; batches of up to 4 rows are learned 12 rows
+    at a time. The columns are scaled by the first rows, and the penalty is that of a fit to about
+    as many rows as were learned from so far. The model is an average of parameters, as of `train`.
     Where it is saved, SIGTERM and a closed terminal (SIGHUP) save it before they end the process.
 
     Parameters

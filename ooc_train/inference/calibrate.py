@@ -89,7 +89,8 @@ def calibrate(
     - "sigmoid": ``1 / (1 + exp(-(a z + b)))`` with the targets of Platt (1999), by Newton's steps
       (Lin, Lin and Weng 2007), a pass each: about 6 passes.
     - "temperature": the softmax of ``f z`` for one factor f of all classes, whose log-loss is least
-      (Guo et al. 2017): 2 passes after a sample, of small data about 4. No predicted class changes.
+      (Guo et al. 2017). It takes 2 passes after a sample, of small data about 4. No
+      predicted class changes.
     - "isotonic": the rising function of z of the least squared error (Zadrozny and Elkan 2002), in
       2 passes. Rows in one of 65,536 bins of z count as ties; outputs share the bins.
 

@@ -63,8 +63,8 @@ def evaluate(
     data, y, sample_weight, client, memory_ceiling
         As for `train`.
     by : str, int, or array of shape (rows,), optional
-        Groups of rows that have metrics of their own too: by the values of a column of X, which
-        one more pass finds, or by a label for each row. At most 1,000 groups.
+        Groups of rows that have metrics of their own too: a column of X, or a label for each row.
+        The values of a column are found by one more pass. At most 1,000 groups.
     progress : callable
         Called with the stage, its rows so far, and the fraction done, from 0 to 1.
 
@@ -74,9 +74,9 @@ def evaluate(
         `n_rows` and `loss`. For classes `accuracy`, and `log_loss` if that is the loss;
         for two classes `roc_auc` with its `roc_auc_error`. For a regression `r2` and `mse`; for
         losses with a log link also `d2`, the share of the deviance that the model explains.
-        With probabilities also `brier`, the mean squared error of the probabilities, summed over
-        classes if there are more than two (Brier 1950), and `ece`, the expected calibration error
-        of the predicted class in 15 bins (Guo et al. 2017).
+        With probabilities also `brier`, the mean squared error of the probabilities (Brier 1950);
+        it is summed over classes if there are more than two. And `ece`, the expected calibration
+        error of the predicted class in 15 bins (Guo et al. 2017).
         For at most 1,000 classes also `by_class`, a `ClassMetrics`: confusion, precision, recall,
         F1, top k, and curves. For a regression also `mae`, and `residuals`, a `ResidualMetrics`:
         quantiles with bounds of their errors. With `by` also `by_group`, a `GroupMetrics`.

@@ -21,8 +21,8 @@ _SHARE_SECONDS = 1.0
 it, some 20 ms a GB, and a small fit measures five times."""
 
 _RESIDENT = (
-    "this system tells only the resident memory of processes, shared pages included, and peaks of "
-    "their whole life: a run may have held less than was measured"
+    "this system reports only the resident memory of processes, shared pages included, and peaks "
+    "of their whole life: a run may have held less than was measured"
 )
 
 _last_share: tuple[int, int, float, int] = (0, 0, 0.0, 0)

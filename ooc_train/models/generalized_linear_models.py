@@ -97,8 +97,8 @@ class TweedieModel(LogLinkModel):
     power: Annotated[
         float,
         Number(least=0.0),
-        "Power of the mean that the variance of y is in proportion to: 0 is least squares, 1 "
-        "Poisson, 2 gamma, between them amounts of which some are 0, 3 inverse Gaussian.",
+        "Power of the mean that the variance of y is in proportion to. 0 is least squares, 1 "
+        "Poisson, 2 gamma, 3 inverse Gaussian; from 1 to 2, some amounts may be 0.",
     ] = 0.0
     link: Annotated[
         str,

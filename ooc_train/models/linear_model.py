@@ -152,9 +152,9 @@ class LinearModel(Model):
         float | str,
         SCALES,
         "Factor of all columns, such as 1/255 for pixels of 8 bits: the penalty is on the weights "
-        'of columns times the factor. With "channel" it is on those of images whose channels, the '
-        "last of the axes (height, width, channel), are centred and scaled to a standard deviation "
-        "of 1. Coefficients are those of the columns as they come.",
+        'of columns times the factor. With "channel" it is on those of images whose channels '
+        "are centred and scaled to a standard deviation of 1. The channel is the last of the axes "
+        "(height, width, channel). Coefficients are those of the columns as they come.",
     ] = 1.0
 
     def __post_init__(self) -> None:

@@ -129,8 +129,8 @@ class NetworkModel(Model):
         float | str,
         SCALES,
         'Factor of all columns, such as 1/255 for pixels of 8 bits. "channel" centres and scales '
-        "the pixels of images to a standard deviation of 1, by the moments of each channel, which "
-        "is the last of the axes (height, width, channel).",
+        "the pixels of images to a standard deviation of 1, by the moments of each channel. It is "
+        "the last of the axes (height, width, channel).",
     ] = 1.0
     dropout: Annotated[
         float,

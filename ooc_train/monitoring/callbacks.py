@@ -54,7 +54,8 @@ class ConsoleBar(Closing):
 
     In a notebook it is a bar below the cell.
 
-    It is a callback of `train`. Its method `progress` serves all other jobs (`Progress`). As a
+    It is a callback of `train`. Its method `progress` is the argument
+    `progress` of all other jobs. As a
     context manager it removes its bar at the end.
 
     Parameters

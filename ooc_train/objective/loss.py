@@ -59,7 +59,7 @@ class Loss:
     kind : {"pointwise", "rowwise"}
         Whether each output of a row has a loss of its own, or all outputs one together.
     target : str
-        Domain of y, see `Target`.
+        Domain of y: "real", "positive" or another name of `ooc_train.objective.loss.Target`.
     smooth : bool
         Whether the first derivative is continuous.
     link : str

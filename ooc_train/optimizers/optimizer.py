@@ -39,9 +39,10 @@ class Optimizer:
     clip_norm : float
         The largest norm of the gradient of an update: a longer gradient is scaled down to it, as by
         `clip_grad_norm_` of PyTorch and Keras's `global_clipnorm`. The norm is that of the gradient
-        of the mean objective of the batch, l2 penalty included, by the parameters of scaled columns
-        and intercepts, of all outputs together. A step still moves by slots and the l1 penalty, and
-        the model is the average of the parameters that clipped updates gave. 0 is no limit.
+        of the mean objective of the batch, l2 penalty included. It is by the parameters of scaled
+        columns and intercepts, of all outputs together. A step still moves by slots and the l1
+        penalty, and the model is the average of the parameters that clipped updates gave. 0 is no
+        limit.
     """
 
     name: ClassVar[str]

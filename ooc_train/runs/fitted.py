@@ -222,8 +222,10 @@ class Fitted:
 
         Raises
         ------
-        OutputExists, OSError, ValueError
-            As `PartialOutput` does.
+        OutputExists
+            If the path exists and may not be replaced.
+        OSError
+            If the folder cannot be written.
         """
         with PartialOutput(path, RUN, overwrite=overwrite) as output:
             self.save_as(output)

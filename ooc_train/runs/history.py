@@ -27,8 +27,8 @@ class LossPoint:
     metrics : mapping of str to float
         "accuracy", "roc_auc" (of two classes) or "r2" of the model so far, on a fixed sample of at
         most 2,048 training rows. Of updates it is the model after those so far, of a full-batch
-        pass the one before the pass, of least squares that of the rows so far. Empty for data of
-        fewer than 100 chunks, and where the sample would cost much.
+        pass the one before the pass; of least squares it is that of the rows so far. Empty for data
+        of fewer than 100 chunks (shuffled stores: 10), and where the sample would cost much.
     """
 
     passes: float

@@ -53,10 +53,10 @@ class Checkpoint:
     resume : bool
         Whether a run goes on from the last checkpoint at `path`, if there is one. Otherwise
         checkpoints that lie there are refused. Model, settings and data have to be the same as
-        then: of a store the id of its commit and some rows of y and weights are compared, and of
-        arrays the shape, the types and some rows. The limits `max_iter`, `max_passes`,
-        `max_seconds` and `target_loss` may be others, so may cluster and ceiling. Where this run
-        was saved, it is replaced.
+        then. Of a store, the id of its commit and some rows of y and weights are compared. Of
+        arrays, the shape, the types and some rows are compared. The limits `max_iter`,
+        `max_passes`, `max_seconds` and `target_loss` may be others, so may cluster and ceiling.
+        Where this run was saved, it is replaced.
     keep : int
         How many checkpoints stay, at least 1. If the last is damaged, a run goes on from the one
         before, with a note.

@@ -40,8 +40,8 @@ class ModuleModel(Model):
     criterion: Annotated[
         Any,
         Code((None,), "a loss of torch.nn, by class, name or object, or a function of both"),
-        "The loss: a class or object of torch.nn with reduction 'mean' or 'none', its name, or a "
-        "function of output and target that returns the mean or a loss for each row. None is "
+        "The loss: a class or object of torch.nn with reduction 'mean' or 'none', or its name. Or "
+        "a function of output and target that returns the mean, or a loss for each row. None is "
         "CrossEntropyLoss for classes, and MSELoss for numbers.",
     ] = None
     criterion_parameters: Annotated[
@@ -86,7 +86,7 @@ class ModuleModel(Model):
         SCALES,
         "What the module takes: all columns times a factor, such as 1/255 for pixels of 8 bits. "
         '"channel" centres and scales the pixels of images to a standard deviation of 1, by the '
-        "moments of each channel, which is the last of the axes (height, width, channel).",
+        "moments of each channel. It is the last of the axes (height, width, channel).",
     ] = 1.0
 
     solvers: ClassVar[tuple[str, ...]] = ("lbfgs", "updates")

@@ -107,8 +107,8 @@ def ingest_images(
     become classes, in sorted order; other numbers stay as they are. `row_id` is the place of an
     image in its file, or among the sorted names of classes and files of a folder.
 
-    Images come as IDX (MNIST's format, packed by gzip or not), as .npy or .npz, or as a folder with
-    a folder of images for each class, which Pillow decodes. The disk holds the stores and, until
+    Images come as IDX (MNIST's format, packed by gzip or not), or as .npy or .npz. A folder with a
+    folder of images for each class is decoded by Pillow. The disk holds the stores and, until
     the job ends, the images twice.
 
     Parameters

@@ -96,8 +96,9 @@ def verify_store(
     """Read every chunk of a store, and name each that cannot be used.
 
     A chunk is bad if it is missing, cut short, not of this store, or fails its checksum or
-    decoding; if X or y holds NaN or infinity, or a value declared to be missing; if a label is none
-    of the classes, or a weight is negative. Opening a store has checked its metadata before.
+    decoding. It is also bad if X or y holds NaN or infinity, or a value declared to be missing, if
+    a label is none of the classes, or if a weight is negative. Opening a store has checked its
+    metadata before.
 
     Parameters
     ----------

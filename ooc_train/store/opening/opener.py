@@ -55,10 +55,10 @@ def open_store(
         Directory or URL of a Zarr group of any writer, format 2 or 3. A single array is taken as X.
         Or the file of a share of a store's rows, which `split_store` wrote.
     X, y, sample_weight : str, os.PathLike or zarr.Array
-        The arrays, by default those of that name in the group. Other names must exist: in the
-        group; as a path from there, such as ``y="../two/y"`` or, for labels of AnnData,
-        ``y="obs/cell_type"``; as a path from the working directory; or as a URL. None leaves out y
-        or sample_weight.
+        The arrays, by default those of that name in the group. Another name must exist: in the
+        group, as a path from there or from the working directory, or as a URL. Examples are
+        ``y="../two/y"`` and, for labels of AnnData, ``y="obs/cell_type"``. None leaves out y or
+        sample_weight.
     fill_missing : bool
         Whether unwritten chunks are read as the fill value. Writers such as zarr-python leave out
         chunks of fill values. A lost chunk looks the same, so by default it is an error. The
