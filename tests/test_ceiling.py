@@ -6,14 +6,15 @@ of eight times the ceiling.
 
 import shutil
 import signal
-import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 
 import pytest
+from typer.testing import CliRunner
 
+from ooc_train.cli import app
 from ooc_train.core.units import format_bytes
 from ooc_train.store.jobs.synthetic import make_data
 from tests.watch import (
@@ -31,7 +32,6 @@ from tests.watch import (
 
 pytestmark = pytest.mark.slow
 
-ROOT = Path(__file__).parent.parent
 MIB = 2**20
 CEILING, TIMES = 384 * MIB, 3
 SMALL = 128 * MIB
@@ -41,6 +41,7 @@ RAW_CEILING, RAW_TIMES = 224 * MIB, 3
 """Of ingest, and how many times that a raw file is."""
 
 ADDRESS = ("--dashboard-address", "127.0.0.1:0")
+RESOURCES = ("--memory-ceiling", format_bytes(CEILING), "--workers", "2", *ADDRESS)
 
 
 def kept(watched: Watched, ceiling: int) -> None:
@@ -70,6 +71,12 @@ def store(folder: Path) -> str:
     return path
 
 
+def compiled(store: str, settings: tuple[str, ...]) -> None:
+    """Compile what a run needs, in processes of its own, which no ceiling counts."""
+    planned = CliRunner().invoke(app, ["plan", store, *settings, "--quiet", *ADDRESS])
+    assert planned.exit_code == 0, planned.output
+
+
 @pytest.mark.parametrize(
     "settings",
     [
@@ -77,26 +84,32 @@ def store(folder: Path) -> str:
         ("--model", "logistic", "--solver", "lbfgs", "--max-iter", "2"),
         ("--model", "logistic", "--batch-size", "256", "--solver", "adam", "--max-iter", "1"),
         ("--model", "logistic", "--batch-size", "1", "--max-iter", "1"),
-        ("--model", "ridge"),
     ],
     ids=lambda settings: " ".join(settings),
 )
 def test_training(store: str, settings: tuple[str, ...]) -> None:
-    resources = ("--memory-ceiling", format_bytes(CEILING), "--workers", "2", *ADDRESS)
-    # Compiling, once on each machine, takes processes of its own, which no ceiling counts.
-    subprocess.run(
-        [sys.executable, "-m", "ooc_train", "plan", store, *settings, *resources, "--quiet"],
-        cwd=ROOT, check=True, capture_output=True,
-    )  # fmt: skip
-    watched = watch("train", store, *settings, *resources)
+    compiled(store, settings)
+    watched = watch("train", store, *settings, *RESOURCES)
     kept(watched, CEILING)
     assert watched.report["bytes_read"] >= TIMES * CEILING
 
 
+@pytest.fixture(scope="module")
+def ridge(store: str, folder: Path) -> tuple[str, Watched]:
+    """A run to evaluate and predict with, and how it was trained."""
+    out, settings = str(folder / "ridge.run"), ("--model", "ridge")
+    compiled(store, settings)
+    return out, watch("train", store, *settings, "--out", out, *RESOURCES)
+
+
+def test_training_in_one_pass(ridge: tuple[str, Watched]) -> None:
+    kept(ridge[1], CEILING)
+    assert ridge[1].report["bytes_read"] >= TIMES * CEILING
+
+
 def test_training_in_lanes_that_is_judged_by_validation_rows(store: str) -> None:
     settings = ("--model", "logistic", "--batch-size", "16", "--replicas", "2", "--max-iter", "1")
-    resources = ("--memory-ceiling", format_bytes(CEILING), "--workers", "2", *ADDRESS)
-    watched = watch("train", store, *settings, "--validation", store, *resources)
+    watched = watch("train", store, *settings, "--validation", store, *RESOURCES)
     kept(watched, CEILING)
     assert watched.report["replicas"] == 2
     assert watched.report["bytes_read"] >= 2 * TIMES * CEILING
@@ -168,18 +181,10 @@ def test_predicting_a_thousand_classes(folder: Path) -> None:
         assert watched.peak <= memory["projected"]
 
 
-@pytest.fixture(scope="module")
-def run(store: str, folder: Path) -> str:
-    """A run to evaluate and predict with."""
-    out = str(folder / "ridge.run")
-    watch("train", store, "--model", "ridge", "--out", out, *ADDRESS)
-    return out
-
-
-def test_evaluating_and_predicting(store: str, run: str, folder: Path) -> None:
-    resources = ("--memory-ceiling", format_bytes(CEILING), "--workers", "2", *ADDRESS)
+def test_evaluating_and_predicting(store: str, ridge: tuple[str, Watched], folder: Path) -> None:
+    run, _ = ridge
     for command in ("evaluate", run, store), ("predict", run, store, str(folder / "p.zarr")):
-        kept(watch(*command, *resources), CEILING)
+        kept(watch(*command, *RESOURCES), CEILING)
 
 
 def test_shuffling(folder: Path) -> None:
@@ -200,14 +205,14 @@ def judged(limit: int) -> Iterator[Judge]:
         assert 0 < group.peak <= limit
 
 
-def test_the_kernel_is_the_judge(store: str, run: str, folder: Path) -> None:
-    resources = ("--memory-ceiling", format_bytes(CEILING), "--workers", "2", *ADDRESS)
+def test_the_kernel_is_the_judge(store: str, ridge: tuple[str, Watched], folder: Path) -> None:
+    run, _ = ridge
     with judged(CEILING) as group:
         for command in (
             ("train", store, "--model", "logistic", "--batch-size", "256", "--max-iter", "1"),
             ("predict", run, store, str(folder / "judged.zarr")),
         ):
-            kept(watch(*command, *resources, group=group), CEILING)
+            kept(watch(*command, *RESOURCES, group=group), CEILING)
 
 
 def test_the_kernel_is_the_judge_of_ingesting(folder: Path) -> None:

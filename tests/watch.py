@@ -46,6 +46,9 @@ def pss(pid: int) -> int:
         return 0
 
 
+_REST = 4
+"""How many times longer than a look the time until the next one is, at least."""
+
 _GROUPS = Path("/sys/fs/cgroup/memory")
 """Where the memory control group that we are in is mounted (version 1)."""
 
@@ -206,11 +209,14 @@ def look_at(
     def look() -> None:
         nonlocal peak
         while not ended.is_set():
+            begun = time.perf_counter()
             held = sum(pss(pid) for pid in process_tree(process.pid))
             peak = max(peak, held)
             if group is not None:
                 group.look(process.pid, held)
-            ended.wait(interval)
+            # The kernel walks through all pages: the longer that takes, the less often, for the
+            # command waits meanwhile.
+            ended.wait(max(interval, _REST * (time.perf_counter() - begun)))
 
     looking = threading.Thread(target=look)
     looking.start()
