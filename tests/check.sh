@@ -19,6 +19,8 @@ unset PYTHONDONTWRITEBYTECODE
 python -m compileall -q ooc_train
 ruff check .
 ruff format --check .
+# Before tests find them missing, each of which would compile a few anew.
+python -m tests.kernels
 # Only their files: to collect all tests takes longer than to run these.
 mapfile -t alone < <(grep -rl --include='*.py' 'pytest\.mark\.alone' tests ooc_train)
 pytest -m "alone$which" "${alone[@]}"

@@ -25,6 +25,7 @@ from ooc_train.stream.inputs import read_inputs
 from ooc_train.training.loop import train
 from ooc_train.training.partial_fit import learn
 from ooc_train.training.planning import plan
+from tests.kernels import listed_kernels, spec_of, text_of
 from tests.streams import write_store
 
 FLOAT32 = np.dtype(np.float32)
@@ -144,6 +145,15 @@ def test_recorders_take_it_as_any_event(tmp_path):
     JsonLines(tmp_path / "a.jsonl")(Compiling(("shuffle",), True, 0.5))
     line = json.loads((tmp_path / "a.jsonl").read_text())
     assert (line["event"], line["kernels"], line["kept"]) == ("compiling", ["shuffle"], True)
+
+
+def test_the_list_of_kernels_that_tests_need_names_those_there_are():
+    for specs in listed_kernels().values():
+        assert SHUFFLE in specs
+        assert len(set(specs)) == len(specs)
+        for spec in specs:
+            assert spec_of(text_of(spec)) == spec
+            assert spec.signature
 
 
 @pytest.fixture(scope="module")
