@@ -4,12 +4,12 @@ Every job there is, in sizes that fit CI; `python -m tests.benchmarks.memory` do
 of eight times the ceiling.
 """
 
-import shutil
 import signal
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import pytest
 from typer.testing import CliRunner
@@ -55,11 +55,13 @@ def kept(watched: Watched, ceiling: int) -> None:
 
 
 @pytest.fixture(scope="module")
-def folder(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    """A place for 2 GB, given back at the end."""
-    folder = tmp_path_factory.mktemp("ceiling")
-    yield folder
-    shutil.rmtree(folder)
+def folder() -> Iterator[Path]:
+    """A place on the disk for 2 GB, given back at the end.
+
+    Not one of pytest's: these may lie in memory, which the kernel charges to who writes there.
+    """
+    with TemporaryDirectory() as folder:
+        yield Path(folder)
 
 
 @pytest.fixture(scope="module")

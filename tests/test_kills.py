@@ -1,5 +1,6 @@
 """A tenth of the thousand kills of the benchmark: jobs go on to the bits of unbroken ones."""
 
+import os
 import re
 import subprocess
 import sys
@@ -14,12 +15,14 @@ from tests.killing import run_forked
 ROOT = Path(__file__).parent.parent
 
 
-def started(kills, seed, names, *words):
-    """Start the benchmark for jobs by name."""
+def started(folder, kills, seed, names, *words):
+    """Start the benchmark for jobs by name, which writes to a folder."""
     chosen = [word for name in names for word in ("--only", name)]
     count = ("--kills", f"{kills}", "--seed", f"{seed}")
     given = [sys.executable, "-m", "tests.benchmarks.kills", *count, *chosen, *words]
-    return subprocess.Popen(given, cwd=ROOT, stdout=PIPE, stderr=PIPE, text=True)
+    return subprocess.Popen(
+        given, cwd=ROOT, stdout=PIPE, stderr=PIPE, text=True, env=os.environ | {"TMPDIR": folder}
+    )
 
 
 def require_same_bits(process):
@@ -32,10 +35,10 @@ def require_same_bits(process):
 
 @pytest.mark.slow
 @pytest.mark.timeout(1_200)
-def test_a_hundred_kills_and_each_job_goes_on_to_the_same_bits():
+def test_a_hundred_kills_and_each_job_goes_on_to_the_same_bits(tmp_path):
     # Two benchmarks at a time, one for each core of CI; jobs on stores take half the time.
-    training = started(30, 0, ("newton", "lbfgs", "adamw"), "--threads")
-    storing = started(70, 1, ("append", "follow", "ingest", "shuffle"), "--threads")
+    training = started(tmp_path, 30, 0, ("newton", "lbfgs", "adamw"), "--threads")
+    storing = started(tmp_path, 70, 1, ("append", "follow", "ingest", "shuffle"), "--threads")
     with ExitStack() as stack:
         for each in (training, storing):
             stack.callback(each.kill)
@@ -43,8 +46,8 @@ def test_a_hundred_kills_and_each_job_goes_on_to_the_same_bits():
 
 
 @pytest.mark.slow
-def test_jobs_of_other_clusters_go_on_to_the_same_bits():
-    require_same_bits(started(4, 0, ("lbfgs", "adamw")))
+def test_jobs_of_other_clusters_go_on_to_the_same_bits(tmp_path):
+    require_same_bits(started(tmp_path, 4, 0, ("lbfgs", "adamw")))
 
 
 @pytest.mark.filterwarnings("ignore:.*fork")
