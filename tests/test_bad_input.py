@@ -737,5 +737,6 @@ def test_a_script_without_its_guard_gets_one_line(tmp_path):
     )
 
 
+@pytest.mark.slow
 def test_a_missing_guard_can_be_caught():
     assert issubclass(MissingMainGuard, ClusterError)

@@ -86,6 +86,7 @@ def test_blocks_are_those_of_the_whole_hessian(monkeypatch, loss, outputs, own, 
         np.testing.assert_allclose(block, due, rtol=1e-12, atol=1e-12)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("least", [0, 2**34], ids=["compiled", "blas"])
 def test_rows_of_little_curvature_stand_for_one_another(monkeypatch, least):
     monkeypatch.setattr("ooc_train.models.linear_objective._COMPILED_WORK", least)

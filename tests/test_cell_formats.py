@@ -176,6 +176,7 @@ def small_blocks(monkeypatch):
     monkeypatch.setattr("ooc_train.tables.csv.BLOCK_BYTES", 4_096)
 
 
+@pytest.mark.slow
 def test_files_of_people_and_of_computers_make_the_same_store_model_and_predictions(
     tmp_path, small_blocks
 ):

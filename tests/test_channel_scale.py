@@ -277,6 +277,7 @@ def test_what_channels_refuse(stores):
         summary(model, RAW, y=Y)
 
 
+@pytest.mark.slow
 def test_the_command_line_from_raw_images_to_an_onnx_file(stores, tmp_path):
     def here(*arguments):
         made = CliRunner().invoke(app, [str(argument) for argument in arguments])

@@ -252,6 +252,7 @@ def chunked(tmp_path_factory):
     return str(path)
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore:.*not converged")
 @pytest.mark.parametrize(
     "name",
@@ -291,6 +292,7 @@ def test_a_run_that_is_killed_within_a_pass_goes_on_there(tmp_path, monkeypatch,
     assert min(read) >= kept["progress"]["rows"] > 0
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("settings", [{"solver": "adam"} | BATCHES, {"solver": "lbfgs"}], ids=str)
 def test_a_stopped_run_goes_on_where_it_was_within_the_pass(
     tmp_path, monkeypatch, chunked, settings

@@ -270,6 +270,7 @@ def test_a_wrong_call_ends_with_2(made, arguments, message):
     assert result.stdout == ""
 
 
+@pytest.mark.slow
 def test_help_is_immediate():
     code = "import sys, ooc_train.cli; print(*sys.modules)"
     loaded = subprocess.run(
@@ -708,6 +709,7 @@ def test_workers_are_as_many_as_the_ceiling_has_room_for(made, monkeypatch):
     assert small["terms"]["headroom"] == (24 + 8) * 2**20
 
 
+@pytest.mark.slow
 def test_evaluate(made, run, scheduler, tmp_path):
     result = here("evaluate", run, made, "--scheduler", scheduler, "--json", "--quiet")
     assert (result.exit_code, result.stderr) == (0, "")
@@ -919,6 +921,7 @@ def test_classifiers_by_margins_are_models(tmp_path, scheduler, options, model, 
     assert measured["accuracy"] > 0.5
 
 
+@pytest.mark.slow
 def test_probabilities_of_no_classes(made, scheduler, tmp_path):
     out = tmp_path / "a.run"
     result = here("train", made, "--model", "ridge", "--out", out, "--scheduler", scheduler)

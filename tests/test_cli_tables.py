@@ -79,6 +79,7 @@ def test_a_refused_summary_speaks_of_options(folder):
     assert "fit it without: --C inf, --alpha 0, or --model linear (LinearRegression)" in said
 
 
+@pytest.mark.slow
 def test_a_small_table_has_chunks_enough_for_validation_and_folds(folder, tmp_path):
     pyarrow.csv.write_csv(people(300), tmp_path / "few.csv")
     store = tmp_path / "few.zarr"

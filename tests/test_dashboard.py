@@ -333,6 +333,7 @@ def test_names_from_data_are_escaped(made, client, tmp_path):
     assert not any("<script" in text for text in texts)
 
 
+@pytest.mark.slow
 def test_what_ends_a_run_is_on_the_page(made, client):
     class Breaks(Listener):
         def __call__(self, event):
@@ -385,6 +386,7 @@ def test_the_methods_that_dask_calls_take_what_it_passes():
         assert accepted == len(expected) or open_ended, name
 
 
+@pytest.mark.slow
 def test_a_lost_worker_and_its_tasks_are_events(made, cluster, client):
     pids = list(client.run(os.getpid).values())
 
@@ -929,6 +931,7 @@ def test_a_page_sends_what_has_changed_and_no_more():
     assert page.names() == {"training_events"}
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("quick")
 def test_a_step_sends_the_line_of_its_run_alone_and_leaves_what_a_new_page_has():
     page = Opened()

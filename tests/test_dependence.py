@@ -79,6 +79,7 @@ def test_cutting_the_rows_changes_no_bit():
     assert work.averages(sums)[1][1, 0] == pytest.approx(due, rel=1e-9)
 
 
+@pytest.mark.slow
 def test_categories_are_set_one_at_a_time(flights):
     model = ooc_train.LogisticRegression(max_iter=3, tol=1e-2).fit(flights[0])
     found = partial_dependence(model, flights[1], ["origin", "dep_delay"], grid_resolution=3)

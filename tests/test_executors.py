@@ -316,6 +316,7 @@ def test_a_scheduler_that_is_gone_is_reported_soon(tmp_path, cluster_to_kill):
     assert perf_counter() - started < 20
 
 
+@pytest.mark.slow
 def test_every_error_comes_back_from_a_worker_whatever_was_imported_first():
     code = (
         "import pickle, ooc_train.errors as errors\n"

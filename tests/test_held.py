@@ -131,6 +131,7 @@ def test_a_hundred_rows_of_500_000_columns_hold_no_more_than_their_terms(case):
     assert counted <= 4 * peak + SMALL
 
 
+@pytest.mark.slow
 def test_wide_networks_hold_no_more_than_the_terms_of_predicting():
     inputs = rows_of(400, 5, rows=3000)
     model = MLPClassifierModel(hidden_layer_sizes=(5000, 20), activation="gelu")

@@ -79,6 +79,7 @@ def test_the_optimum_is_scikit_learns(settings, outliers, weighted):
     np.testing.assert_array_equal(found.to_sklearn().predict(X), found.predict(X))
 
 
+@pytest.mark.slow
 def test_the_default_tolerance_is_within_a_millionth_of_the_optimum():
     X, y = load_diabetes(return_X_y=True)
     found = HuberRegressor().fit(X, y)

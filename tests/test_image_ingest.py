@@ -251,6 +251,7 @@ def test_fashion_mnist(tmp_path):
     assert np.array_equal(rows(store)[0], expected)
 
 
+@pytest.mark.slow
 def test_files_that_lie_or_end_early(tmp_path, pair):
     _, y = pair
     out = tmp_path / "a.zarr"
@@ -350,6 +351,7 @@ def test_arrays_of_numpy_that_are_refused(tmp_path, pair):
     refused("a header of 2,147,483,648 bytes", path, out, y)
 
 
+@pytest.mark.slow
 def test_archives_that_are_refused(tmp_path):
     out, path = tmp_path / "a.zarr", tmp_path / "a.npz"
     np.savez(path, one=IMAGES, y=LABELS)

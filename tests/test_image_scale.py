@@ -226,6 +226,7 @@ def test_channels_need_images():
         Ridge(scale=0.5, standardize=True).fit(FLAT, Y)
 
 
+@pytest.mark.slow
 def test_the_command_line_takes_a_fraction(stores, tmp_path):
     def here(*arguments):
         return CliRunner().invoke(app, [str(argument) for argument in arguments])

@@ -261,6 +261,7 @@ def test_info_names_pixels(stores):
     assert describe_store(flat, 1)["columns"][0]["name"] is None
 
 
+@pytest.mark.slow
 def test_the_page_of_a_run_names_pixels(stores):
     fitted, _ = train(model_of("logistic"), stores[0], EXACT)
     largest = int(np.argmax(np.abs(fitted.coef[0])))

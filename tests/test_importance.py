@@ -101,6 +101,7 @@ def test_importances_are_those_of_scikit_learn(case):
     np.testing.assert_array_equal(again.loss_increases, same.loss_increases)
 
 
+@pytest.mark.slow
 def test_the_order_of_the_rows_of_a_store_does_not_matter(tmp_path, monkeypatch):
     X, z, _ = data(6000)
     # Within a chunk, the first column hardly varies.
@@ -131,6 +132,7 @@ def test_a_pool_has_each_row_once(monkeypatch):
         assert abs(pool[:n].mean() - 1500) < 200
 
 
+@pytest.mark.slow
 def test_features_of_a_raw_column_move_together(flights):
     model = ooc_train.LogisticRegression(max_iter=3, tol=1e-2).fit(flights[0])
     fitted = model.to_fitted()

@@ -312,6 +312,7 @@ def test_without_a_known_blas_numpy_makes_the_passes(monkeypatch):
     np.testing.assert_allclose(found[0], found[1], rtol=1e-12)
 
 
+@pytest.mark.slow
 def test_compiled_softmax_is_the_losses_to_rounding():
     rng, loss = np.random.default_rng(0), LOSSES["multinomial"]()
     z = rng.normal(size=(999, 9)) * np.logspace(-3, 4, 999)[:, None]

@@ -356,6 +356,7 @@ def any_case(draw) -> Case:
     return Case(problem, Cut(X, y, weight))
 
 
+@pytest.mark.slow
 @settings(max_examples=40, deadline=None)
 @given(any_case(), st.integers(0, 100), st.sampled_from([0.0, 0.3, 3.0]), st.booleans())
 def test_no_problem_has_less_left_than_is_guaranteed(case, seed, size, with_gram):

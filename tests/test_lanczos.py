@@ -47,6 +47,7 @@ def test_the_estimate_is_hardly_less_than_the_largest_eigenvalue(eigenvalues, pr
     assert taken <= products
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("rows", [100, 1000, 4000])
 def test_moments_of_random_rows_need_few_products(rows):
     """Their eigenvalues lie dense up to the largest, which is the hardest case."""

@@ -322,6 +322,7 @@ def module_name(file):
     return ".".join(["ooc_train", *file.split("/")]).removesuffix(".__init__")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("room", ["objective/", "optimizers/", "models/", "solvers/"])
 def test_what_is_learned_and_how_know_no_dask_and_no_zarr(room):
     modules = [module_name(file) for file in SOURCES if file.startswith(room)]

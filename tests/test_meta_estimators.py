@@ -220,6 +220,7 @@ def test_scores_and_predictions_of_folds():
     with_both(lambda m: cross_validate(m.Ridge(), X, VALUES, scoring=["r2"], cv=3)["test_r2"])
 
 
+@pytest.mark.slow
 def test_inspections():
     with_both(
         lambda m: (

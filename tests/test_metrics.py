@@ -217,6 +217,7 @@ def test_classes_without_rows_have_no_figures_in_place_of_wrong_ones():
         found.roc("b")
 
 
+@pytest.mark.slow
 @given(negatives=counts, positives=counts, data=st.data())
 def test_the_mean_precision_is_within_its_bound_in_any_order_of_ties(negatives, positives, data):
     found = ClassMetrics((0, 1), np.eye(2), np.array([[negatives, positives]]), True)

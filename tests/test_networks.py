@@ -501,6 +501,7 @@ def test_an_error_of_a_shared_batch_is_raised_once_and_no_thread_is_left():
         assert threading.active_count() == before
 
 
+@pytest.mark.slow
 def test_early_stopping_keeps_a_tenth_of_the_rows_out():
     made = MLPClassifier((8,), early_stopping=True, random_state=0, max_iter=300)
     made.fit(DIGITS, CLASSES)

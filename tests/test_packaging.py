@@ -95,6 +95,7 @@ def test_the_conda_recipe_is_that_of_the_project():
     assert recipe["about"]["summary"] == project["description"]
 
 
+@pytest.mark.slow
 def test_examples_of_a_file_alone_leave_nothing_in_the_tree():
     files = ("old.csv", "new.csv", "rows.zarr")
     command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "--doctest-modules"]

@@ -15,6 +15,7 @@ def losses(values, dtype="float32", cuts=(), **settings_of_look):
     return rounding.losses()
 
 
+@pytest.mark.slow
 @settings(max_examples=200, deadline=None)
 @given(
     values=st.lists(st.integers(-(2**53), 2**53) | st.integers(-(2**25), 2**25), min_size=1),

@@ -162,6 +162,7 @@ def test_a_factor_of_all_columns_is_applied_before_rows_are_clipped():
     assert 25.0 * other.coef_ != pytest.approx(due.coef_, rel=0.1)
 
 
+@pytest.mark.slow
 def test_a_private_network_learns():
     X, _ = data(20_000)
     y = (X[:, 0] * X[:, 1] > 0).astype(int)  # which no linear model can tell
@@ -304,6 +305,7 @@ def test_the_budget_is_of_the_groups_that_batches_are_sampled_from(tmp_path):
         train(LogisticModel(), store, replace(training, batch_size=200, shuffle_chunks=1))
 
 
+@pytest.mark.slow
 def test_nothing_but_noisy_sums_is_told(tmp_path):
     X, y = data()
     seed = 987_654_321
@@ -428,6 +430,7 @@ def test_the_budget_covers_no_calibration(tmp_path):
     assert "| solver | private:noise\\_multiplier=1.0,max\\_grad\\_norm=0.7,optimizer=sgd," in card
 
 
+@pytest.mark.slow
 def test_private_updates_hold_no_more_than_their_terms():
     rng = np.random.default_rng(0)
     X, y = rng.normal(size=(300, 60_000)).astype(np.float32), np.arange(300) % 2
@@ -450,6 +453,7 @@ def test_regressions_are_private_too():
     assert Logistic().bound == 0.25
 
 
+@pytest.mark.slow
 def test_private_networks_hold_no_more_than_their_terms():
     rng = np.random.default_rng(0)
     X, y = rng.normal(size=(3000, 700)).astype(np.float32), np.arange(3000) % 3

@@ -120,6 +120,7 @@ def test_what_is_not_finite_is_told_with_its_row(network, rows, name):
         learned(SOLVERS[name], network, stream(Cut(X, rows.y, rows.weight, rows=50)), 1)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["lbfgs", "adam", "sgd in replicas"])
 def test_a_cluster_learns_it_to_the_same_bits(network, rows, name, tmp_path):
     write_store(tmp_path / "rows", rows.X, rows.y[:, 0], rows.weight, chunk_rows=50)

@@ -129,6 +129,7 @@ def test_every_kind_of_output_has_ids_and_original_labels(buyers, tmp_path, suff
     np.testing.assert_allclose(yes, proba[:, 1], rtol=1e-12)
 
 
+@pytest.mark.slow
 def test_a_store_is_predicted_into_a_table_with_its_ids(late, flights, tmp_path):
     out = tmp_path / "test.csv"
     n, _ = predict_files(load_fitted(late), open_store(flights[1]), out)

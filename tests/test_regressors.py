@@ -146,6 +146,7 @@ def test_several_columns_of_y_are_predicted_each_by_itself(estimator):
         np.testing.assert_allclose(both.predict(X)[:, k], due.predict(X), atol=0.01 * y.std())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "estimator",
     [

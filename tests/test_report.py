@@ -219,6 +219,7 @@ def test_a_page_shows_a_script_as_text():
     assert text.count("&lt;script&gt;") >= 4
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("classes", [(), ("a", "b"), ("a", "b", "c")])
 def test_a_page_of_every_kind_of_model(classes):
     page = Page(run_page(fitted_of(1200, classes), "a.run"))
@@ -244,6 +245,7 @@ def test_coefficients_per_deviation_stand_beside_those_per_unit():
     assert [words[i + 2] for i in at] == [f"{per[int(n[-1])]:.6g}" for n in order]
 
 
+@pytest.mark.slow
 def test_several_models_stand_side_by_side_in_one_page():
     other = fitted_of()
     other = replace(other, model=replace(other.model, C=0.125))

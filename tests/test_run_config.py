@@ -165,6 +165,7 @@ def test_a_run_that_no_command_can_repeat_has_no_file(store, tmp_path):
     assert found == ["first"]
 
 
+@pytest.mark.slow
 def test_a_run_that_began_from_another_names_it_and_its_parameters(store, tmp_path):
     model, first = LogisticModel(), tmp_path / "first.run"
     updates = Training(batch_size=50, learning_rate=0.01, max_iter=1, tol=0.0, random_state=0)

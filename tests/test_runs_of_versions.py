@@ -20,6 +20,7 @@ def test_the_present_version_has_runs_of_each_kind():
     assert kept == {kind.replace(" ", "_") for kind in KINDS}, "python -m tests.runs_of_versions"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "run",
     [

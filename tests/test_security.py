@@ -291,6 +291,7 @@ def test_all_listens_on_this_machine_and_workers_serve_no_pages(guarded):
     assert all(address.startswith("127.0.0.1:") for address in listening(worker, os.getpid()))
 
 
+@pytest.mark.slow
 def test_the_private_cluster_listens_for_its_page_alone():
     before = set(listening(os.getpid()))
     client = private_client()
@@ -420,6 +421,7 @@ def test_a_cluster_of_others_is_reached_with_the_certificates_of_dasks_settings(
             assert client.submit(int, "7").result() == 7
 
 
+@pytest.mark.slow
 def test_a_cluster_of_ones_own_is_reached_by_its_address_alone(guarded):
     code = (
         "import sys; from ooc_train.runtime.clients import connect\n"

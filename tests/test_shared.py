@@ -107,6 +107,7 @@ def test_calls_that_take_what_dask_makes_share_too(client):
     executor.release()
 
 
+@pytest.mark.slow
 def test_nothing_is_scattered_where_little_is_shared(client):
     executor = DaskExecutor(client)
     for _ in executor.run(looked_at, [(i, SMALL) for i in range(4)], 4, "test", (SMALL, SMALL)):

@@ -311,6 +311,7 @@ def full_passes(case: Case, solver: Newton, spoil: float = 1.0) -> tuple[State, 
     return state, hessians
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("weighted", [False, True])
 @pytest.mark.parametrize(("loss", "outputs"), [("logistic", 1), ("multinomial", 3)])
 def test_the_hessian_of_a_sample_serves_the_passes_over_all_rows(
@@ -898,6 +899,7 @@ def test_a_solver_has_slots_for_what_it_holds(name):
     assert sets <= 2.5 * held
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["gram", "newton"])
 def test_a_solver_has_room_for_what_it_makes_of_sums(name):
     if name == "gram":

@@ -243,6 +243,7 @@ def test_a_share_of_a_store_that_was_replaced_is_refused(made, tmp_path):
         open_store(path)
 
 
+@pytest.mark.slow
 def test_rows_that_are_appended_belong_to_no_share(made, tmp_path):
     path = tmp_path / "a.zarr"
     written(path, np.arange(ROWS))
