@@ -1,16 +1,19 @@
 """Shares of a store: the rows of a recorded rule, in every job the same as a copy of those rows."""
 
 import json
+import shlex
 import shutil
 from dataclasses import replace
 
 import numpy as np
 import pytest
-from numpy.testing import assert_array_equal
+import zarr
+from numpy.testing import assert_allclose, assert_array_equal
 from typer.testing import CliRunner
 
 from ooc_train import (
     Checkpoint,
+    LeastSquares,
     LinearRegression,
     LocalCluster,
     LogisticModel,
@@ -33,6 +36,8 @@ from ooc_train import (
     verify_store,
 )
 from ooc_train.errors import InvalidRun, InvalidStore, OutputExists, StoreChanged
+from ooc_train.store.jobs.rewriting_commands import shuffle_command
+from ooc_train.store.jobs.store_records import arrays_of
 from ooc_train.stream.hold_out import hold_out
 from ooc_train.stream.inputs import read_inputs
 from tests.streams import write_store
@@ -272,10 +277,91 @@ def test_rows_in_no_random_order_are_split_only_if_asked_for(tmp_path):
     with pytest.raises(ValueError, match=r"ooc-train shuffle .*, or draw .*by_chunks=True"):
         split_store(path, test=0.2)
     assert split_store(path, test=0.2, by_chunks=True)["test"].shuffled is None
-    write = pytest.importorskip("zarr").open_group(tmp_path / "b.zarr", mode="w")
+    write = zarr.open_group(tmp_path / "b.zarr", mode="w")
     write["X"] = X
     with pytest.raises(InvalidStore, match=r"no id.*ooc-train shuffle "):
         split_store(tmp_path / "b.zarr", test=0.2, by_chunks=True)
+
+
+@pytest.fixture
+def labelled(tmp_path):
+    """A store of ours, and beside it y and weights of another writer under names of their own."""
+    written(tmp_path / "a.zarr", np.arange(ROWS))
+    other = zarr.open_group(tmp_path / "labels" / "other.zarr", mode="w")
+    other.create_array("target", data=(X @ [1, 2, 3]).astype("f8"), chunks=(100,))
+    # zarr-python writes no chunk of zeros, which are the first 100 weights.
+    other.create_array("w", data=np.arange(ROWS) // 100 * 1.0, chunks=(100,))
+    return tmp_path
+
+
+NAMES = ("--y", "../labels/other.zarr/target", "--weight", "../labels/other.zarr/w")
+
+
+def test_a_share_knows_the_arrays_that_it_was_split_with(labelled):
+    path = labelled / "a.zarr"
+    result = here("split", path, "--test", 0.2, *NAMES, "--fill-missing")
+    assert result.exit_code == 0, result.stderr
+    test, rows = (labelled / "a.split" / f"{name}.share" for name in ("test", "train"))
+    share = open_store(test)
+    at = share.read("row_id") - IDS[0]
+    assert_array_equal(share.read("y"), (X @ [1, 2, 3]).astype("f8")[at])
+    assert_array_equal(share.read("sample_weight"), at // 100)
+    assert share.classes is None
+    fitted, report = train(LeastSquares(), open_store(rows), validation=share)
+    assert_allclose(fitted.coef.ravel(), [1, 2, 3], rtol=1e-5)
+    assert report.validation_loss == pytest.approx(0, abs=1e-8)
+    run = labelled / "a.run"
+    train(LeastSquares(), rows, out=run)
+    assert "y = " not in (run / "config.toml").read_text()
+    # What is named on purpose comes first; what a share does not know is as before.
+    assert open_store(test, y="./y", sample_weight=None).classes == ("no", "yes")
+    assert open_store(test, sample_weight=None).sample_weight is None
+    assert json.loads(test.read_text())["format_version"] == 2
+    # The names are relative to the store: all of it may move.
+    shutil.move(labelled, labelled.with_name(f"{labelled.name}.moved"))
+    moved = labelled.with_name(f"{labelled.name}.moved") / "a.split" / "test.share"
+    assert_array_equal(open_store(moved).read("y"), (X @ [1, 2, 3]).astype("f8")[at])
+
+
+def test_shares_without_weights_or_names_of_their_own(made, labelled):
+    source = open_store(labelled / "a.zarr", sample_weight=None)
+    shares = split_store(source, labelled / "s", test=0.2)
+    assert {share.sample_weight for share in shares.values()} == {None}
+    plain = split_store(labelled / "a.zarr", labelled / "t", test=0.2)["test"]
+    # Shares of the store's own arrays are those that earlier releases read.
+    values = json.loads((labelled / "t" / "test.share").read_text())
+    assert (values["format_version"], "arrays" in values) == (1, False)
+    assert plain.opened == open_store(labelled / "a.zarr").opened
+
+
+def test_a_store_with_other_names_is_split_by_what_messages_say(tmp_path):
+    other = zarr.open_group(tmp_path / "huge.zarr", mode="w")
+    other.create_array("data", data=X, chunks=(100, FEATURES))
+    other.create_array("labels", data=Y, chunks=(100,))
+    path = tmp_path / "huge.zarr"
+    result = here("split", path, "--test", 0.2)
+    assert "as --x NAME" in result.stderr
+    result = here("split", path, "--test", 0.2, "--x", "data", "--y", "labels")
+    command = shlex.split(result.stderr.partition("ooc-train ")[2])
+    assert command[0] == "shuffle"
+    assert here(*command).exit_code == 0
+    assert here("split", command[2], "--test", 0.2).exit_code == 0
+    # Commands that add rows take stores of ours alone, and advise no option that they lack.
+    for call in (("append", path, path), ("follow", path)):
+        result = here(*call)
+        assert result.exit_code == 1
+        assert "written by another program" in result.stderr
+        assert "X=" not in result.stderr
+
+
+def test_commands_that_messages_suggest_name_a_group_that_stands_for_labels(tmp_path):
+    other = zarr.open_group(tmp_path / "a.zarr", mode="w")
+    other.create_array("X", data=X)
+    labels = other.create_group("obs/kind", attributes={"encoding-type": "categorical"})
+    labels.create_array("codes", data=Y.astype("i1") + 0)
+    labels.create_array("categories", data=np.array([10, 20]))
+    store = open_store(tmp_path / "a.zarr", y="obs/kind", fill_missing=True)
+    assert "--y obs/kind " in shuffle_command(store.path, arrays_of(store)) + " "
 
 
 @pytest.mark.parametrize(
@@ -324,6 +410,8 @@ def test_a_split_replaces_no_other_unless_asked_for(made, tmp_path):
         ({"places": [[0, 64]]}, "chunks that the store does not have"),
         ({"format": "other"}, "format is 'other'"),
         ({"seed": -1}, "seed is -1"),
+        ({"format_version": 2, "arrays": {"y": None}}, "arrays.y is None, which is no text"),
+        ({"format_version": 2, "arrays": {"y": "none"}}, "has no array 'none'"),
         ({"chunk_rows": 4}, "is a share of chunks of 4 rows, and .*X is read by 8"),
         ({"store": "../none.zarr"}, "there is nothing at .*none.zarr"),
     ],

@@ -5,7 +5,7 @@ from typing import Annotated
 import typer
 
 from ooc_train.cli.command import command
-from ooc_train.cli.options import STORE, OutputOptions, Overwrite
+from ooc_train.cli.options import STORE, OutputOptions, Overwrite, StoreOptions
 from ooc_train.cli.printing import print_json, short_path
 from ooc_train.core.text import aligned, counted, printable
 
@@ -38,18 +38,19 @@ def split(
         typer.Option("--by-chunks", help="Draw chunks though rows are in no random order."),
     ] = False,
     overwrite: Overwrite = False,
+    stored: StoreOptions,
     output: OutputOptions,
 ) -> None:
     """Split the rows of a store into shares, without copying it.
 
-    A share is a split file: a small file that names chunks of the store. Other commands read it as
-    a store.
+    A share is a split file: a small file that names chunks of the store, and its arrays. Other
+    commands read it as a store, and need no --x, --y or --weight.
     """
     from ooc_train.store.jobs.rewriting_commands import unordered_chunks
     from ooc_train.store.jobs.split import split_store
 
     shares = split_store(
-        store,
+        stored.open(store),
         out,
         test=test,
         folds=folds,

@@ -6,6 +6,8 @@ from typing import Any
 
 from ooc_train.errors import InvalidStore, StoreChanged
 from ooc_train.store.dataset import Store
+from ooc_train.store.format.shares import read_share
+from ooc_train.store.opening.manifests import require_appendable
 from ooc_train.store.opening.opener import open_store
 from ooc_train.store.writing.appender import StoreAppender
 
@@ -31,6 +33,8 @@ class GrowingStore:
 
     def __init__(self, given: str | os.PathLike[str] | Store) -> None:
         path = given.path if isinstance(given, Store) else os.fspath(given)
+        if read_share(path) is None and "://" not in path:
+            require_appendable(path)
         self.store = store = open_store(path)
         store.require_whole("following")
         if "://" in path or not store.store_id or not store.generation:

@@ -85,6 +85,9 @@ class ArrayLayout:
         Id of the store's commit, which each of its shards repeats; "" if shards have no identity.
     stamp : MetadataStamp or None
         Metadata file by which a local array was opened, if its shards have no identity.
+    group : str
+        Directory or URL of the group that stands for the array, as AnnData's categories do; "" for
+        an array that stands for itself.
     """
 
     path: str
@@ -105,6 +108,7 @@ class ArrayLayout:
     coding: Coding | None = None
     store_id: str = ""
     stamp: MetadataStamp | None = None
+    group: str = ""
 
     @property
     def n_rows(self) -> int:
@@ -179,6 +183,10 @@ class ArrayLayout:
     def chunks_per_shard(self) -> int:
         """Number of chunks in a shard, and so of entries in its index."""
         return self.shard_rows // self.chunk_rows
+
+    def place(self, store: str) -> str:
+        """Return where users find the array: a path in the store of that path, else its own."""
+        return (self.group or self.path).removeprefix(f"{store}/")
 
     @property
     def stored_name(self) -> str:

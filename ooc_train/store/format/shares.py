@@ -5,14 +5,15 @@ that the store had when it was split: rows that are appended later belong to no 
 """
 
 import os
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
 from typing import Any
 
 from ooc_train.core.files import FileKind, read_json
 from ooc_train.core.random_share import RandomShare
 from ooc_train.core.schema import (
     UnfitError,
+    flag,
     integer,
     list_of,
     one_of,
@@ -25,12 +26,14 @@ from ooc_train.core.text import counted
 from ooc_train.errors import InvalidStore
 from ooc_train.tables.names import SHARE_SUFFIX
 
-_FORMAT, _VERSION = "ooc_train.share", 1
+_FORMAT, _VERSION, _VERSION_WITH_ARRAYS = "ooc_train.share", 1, 2
+"""The later version is written for arrays of other names, which earlier releases cannot open."""
+
 _FILE = FileKind("a share of a store", 2**20, InvalidStore, "split the store again")
 _VALUES = record(
     {
         "format": one_of(_FORMAT),
-        "format_version": one_of(_VERSION),
+        "format_version": one_of(_VERSION, _VERSION_WITH_ARRAYS),
         "name": text,
         "store": text,
         "store_id": text,
@@ -39,7 +42,13 @@ _VALUES = record(
         "chunk_rows": integer(1),
         "seed": integer(0, 2**128),
         "places": list_of(list_of(integer(0), least=2, most=2), least=1),
-    }
+    },
+    optional={
+        "arrays": record(
+            {},
+            optional={"X": text, "y": text, "sample_weight": or_none(text), "fill_missing": flag},
+        )
+    },
 )
 
 
@@ -59,6 +68,9 @@ class StoreShare:
         Rows of the store when it was split, and rows of a chunk, the unit that is drawn.
     drawn : RandomShare
         Which chunks the share has.
+    arrays : mapping
+        Arguments of `open_store` that the store was split with, but for the defaults. Paths are
+        relative to the store.
     """
 
     name: str
@@ -68,6 +80,7 @@ class StoreShare:
     n_stored: int
     chunk_rows: int
     drawn: RandomShare
+    arrays: Mapping[str, Any] = field(default_factory=dict)
 
     @property
     def n_rows(self) -> int:
@@ -105,7 +118,7 @@ class StoreShare:
         path = self.store_path
         return {
             "format": _FORMAT,
-            "format_version": _VERSION,
+            "format_version": _VERSION_WITH_ARRAYS if self.arrays else _VERSION,
             "name": self.name,
             "store": path if "://" in path else os.path.relpath(path, folder),
             "store_id": self.store_id,
@@ -114,6 +127,7 @@ class StoreShare:
             "chunk_rows": self.chunk_rows,
             "seed": self.drawn.seed,
             "places": self.drawn.places,
+            **({"arrays": dict(self.arrays)} if self.arrays else {}),
         }
 
 
@@ -145,6 +159,7 @@ def read_share(path: Any) -> StoreShare | None:
         values["n_rows"],
         values["chunk_rows"],
         RandomShare(chunks, places, values["seed"]),
+        values.get("arrays", {}),
     )
 
 

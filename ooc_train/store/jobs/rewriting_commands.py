@@ -62,10 +62,9 @@ def _array_options(path: str, layouts: Mapping[str, ArrayLayout]) -> str:
     for role, name in (("X", "x"), ("y", "y"), ("sample_weight", "weight")):
         layout = layouts.get(role)
         # A store of one array is X itself; temporary arrays can't be named in a command.
-        if layout is None or layout.path in (path, f"{path}/{role}") or in_scratch(layout.path):
+        if layout is None or layout.place(path) in (path, role) or in_scratch(layout.path):
             continue
-        location = layout.path.removeprefix(f"{path}/")
-        options += f" --{name} {shlex.quote(location)}"
+        options += f" --{name} {shlex.quote(layout.place(path))}"
     filled = any(layout.fill_value is not None for layout in layouts.values())
     return options + (" --fill-missing" if filled else "")
 

@@ -7,6 +7,7 @@ import json
 import os
 import shlex
 from collections.abc import Iterator
+from typing import Any
 
 from ooc_train.core.atomic import PartialOutput
 from ooc_train.core.output_kinds import SPLIT, explain_os_errors
@@ -43,7 +44,8 @@ def split_store(
     Parameters
     ----------
     store : str, path or Store
-        The store, of this package's format.
+        The store, of this package's format. Shares keep the names of the arrays that it was opened
+        with, so whoever opens a share names none.
     out : str, path or None
         The folder of the shares' files; None is one beside the store, "a.split" of "a.zarr".
     test : float or None
@@ -71,8 +73,8 @@ def split_store(
     OutputExists, OSError
         If `out` exists, or nothing can be written there.
     ValueError
-        If rows are in no random order, if there are too few chunks, or if the store is a URL with
-        a password or a token.
+        If rows are in no random order, if there are too few chunks, or if the store or an array is
+        a URL with a password or a token.
 
     Examples
     --------
@@ -96,10 +98,11 @@ def split_store(
             f"{source.path} has no id, by which a share knows that its store was not replaced: "
             f"another program wrote it; {shuffle_command(source.path, arrays_of(source))}"
         )
-    if may_tell_secret(source.path):
+    arrays = _arrays(source)
+    if any(map(may_tell_secret, (source.path, *map(str, arrays.values())))):
         raise ValueError(
-            "the URL of the store holds a password or a token, which files of shares would keep; "
-            "open the store by a URL without one, with credentials in the environment"
+            "the URL of the store or of an array holds a password or a token, which files of "
+            "shares would keep; open it by a URL without one, with credentials in the environment"
         )
     if not by_chunks and (why := unordered_chunks(source)):
         raise ValueError(f"{why}, or draw chunks as they are, by_chunks=True")
@@ -112,7 +115,14 @@ def split_store(
         for name, places in _shares(n, test, folds):
             drawn = RandomShare(n, places, seed)
             share = StoreShare(
-                name, source.path, source.store_id, source.shuffled, source.n_rows, size, drawn
+                name,
+                source.path,
+                source.store_id,
+                source.shuffled,
+                source.n_rows,
+                size,
+                drawn,
+                arrays,
             )
             names.append(name)
             file = os.path.join(output.partial_path, name + SHARE_SUFFIX)
@@ -122,6 +132,24 @@ def split_store(
         sync_folder(output.partial_path)
         output.commit()
     return {name: open_store(os.path.join(place, name + SHARE_SUFFIX)) for name in names}
+
+
+def _arrays(source: Store) -> dict[str, Any]:
+    """Return the arguments that open the arrays of a store, with paths from the store.
+
+    Those that are the defaults are left out. Weights that were left out are None.
+    """
+    found: dict[str, Any] = {
+        role: layout.place(source.path) for role, layout in arrays_of(source).items()
+    }
+    for role, place in found.items():
+        if os.path.isabs(place) and "://" not in source.path:
+            found[role] = os.path.relpath(place, source.path)
+    if source.opened.get("sample_weight", "") is None:
+        found["sample_weight"] = None
+    found = {role: place for role, place in found.items() if place != role}
+    filled = any(layout.fill_value is not None for layout in arrays_of(source).values())
+    return found | ({"fill_missing": True} if filled else {})
 
 
 def _shares(n: int, test: float | None, folds: int | None) -> Iterator[tuple[str, Places]]:

@@ -7,7 +7,7 @@ from typing import Any
 from ooc_train.errors import InvalidStore
 from ooc_train.store.format.checksums import CHECKSUMS, OFF, StoreChecksums, changed
 from ooc_train.store.format.metadata import read_metadata, require_manifest
-from ooc_train.store.opening.finding import group_around
+from ooc_train.store.opening.finding import find_node, group_around
 from ooc_train.store.opening.nodes import Node
 
 FORMAT = "ooc_train"
@@ -85,3 +85,19 @@ def integrity_notes(node: Node) -> tuple[str, ...]:
     else:
         return ()
     return (note,)
+
+
+def require_appendable(path: str) -> None:
+    """Refuse a group of another writer, whatever its arrays are called, to add rows to.
+
+    Raises
+    ------
+    StoreNotFound, InvalidStore
+        If there is no Zarr at the path, or another program wrote it.
+    """
+    node = find_node(path)
+    if node.attributes.get("format") != FORMAT:
+        raise InvalidStore(
+            f"{path} was written by another program, and rows can be added to stores of ooc_train "
+            "alone; `ooc-train rechunk` makes one of it, and takes its arrays by any name"
+        )

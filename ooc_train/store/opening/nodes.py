@@ -216,7 +216,7 @@ class Node:
             names = tuple(enumerate(categories.values()))
             code = "encoding as categories of AnnData"
             missing = MissingValues(((code, -1),), (code, 0), (code, len(names) - 1))
-            return replace(layout, missing_values=missing, names=names)
+            return replace(layout, missing_values=missing, names=names, group=self.path)
         if "matrix" in kind:
             raise InvalidStore(
                 f"{self.path} is sparse ({kind} of AnnData), and {role} has to be dense; write "

@@ -53,7 +53,8 @@ def open_store(
     ----------
     path : str, os.PathLike, zarr.Group or zarr.Array
         Directory or URL of a Zarr group of any writer, format 2 or 3. A single array is taken as X.
-        Or the file of a share of a store's rows, which `split_store` wrote.
+        Or the file of a share of a store's rows, which `split_store` wrote: it knows the arrays
+        and `fill_missing` of the store that was split. There ``y="./y"`` is the y of the group.
     X, y, sample_weight : str, os.PathLike or zarr.Array
         The arrays, by default those of that name in the group. Another name must exist: in the
         group, as a path from there or from the working directory, or as a URL. Examples are
@@ -92,10 +93,18 @@ def open_store(
     array([0, 0, 1, 1, 1], dtype=uint8)
     """
     if (share := read_share(path)) is not None:
-        whole = open_store(
-            share.store_path, X=X, y=y, sample_weight=sample_weight, fill_missing=fill_missing
-        )
-        return _share_of(whole, share, os.path.abspath(os.fspath(path)))  # type: ignore[arg-type]
+        passed = {"X": X, "y": y, "sample_weight": sample_weight}
+        # The share knows the arrays that it was split with; others are named on purpose.
+        places: dict[str, Any] = {
+            role: share.arrays.get(role, role)
+            if isinstance(place, str) and place == role
+            else place
+            for role, place in passed.items()
+        }
+        fill = fill_missing or share.arrays.get("fill_missing", False)
+        whole = open_store(share.store_path, **places, fill_missing=fill)
+        found = _share_of(whole, share, os.path.abspath(os.fspath(path)))  # type: ignore[arg-type]
+        return replace(found, opened=_opened(passed, fill_missing=fill_missing))
     notes: tuple[str, ...] = ()
     if isinstance(path, str | os.PathLike) and "://" not in os.fspath(path):
         location = os.path.abspath(path)
@@ -112,14 +121,18 @@ def open_store(
                 raise
         else:
             break
-    places = {"X": X, "y": y, "sample_weight": sample_weight}
+    opened = _opened({"X": X, "y": y, "sample_weight": sample_weight}, fill_missing=fill_missing)
+    return replace(store, notes=(*notes, *store.notes), opened=opened)
+
+
+def _opened(places: Mapping[str, "ArrayLocation | None"], *, fill_missing: bool) -> dict[str, Any]:
+    """Return arguments of `open_store` as text; none of them if an array is no text."""
     opened: dict[str, Any] = {
         role: place if place is None else os.fspath(place)
         for role, place in places.items()
         if place is None or isinstance(place, str | os.PathLike)
     }
-    opened = opened | {"fill_missing": fill_missing} if len(opened) == len(places) else {}
-    return replace(store, notes=(*notes, *store.notes), opened=opened)
+    return opened | {"fill_missing": fill_missing} if len(opened) == len(places) else {}
 
 
 def _share_of(store: Store, share: StoreShare, path: str) -> Store:

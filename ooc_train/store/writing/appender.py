@@ -31,7 +31,7 @@ from ooc_train.store.format.checksums import CHECKSUMS, checksum, with_checksums
 from ooc_train.store.format.metadata import read_metadata
 from ooc_train.store.format.shares import read_share
 from ooc_train.store.format.statistics import StatisticsSum
-from ooc_train.store.opening.manifests import FORMAT_VERSION
+from ooc_train.store.opening.manifests import FORMAT_VERSION, require_appendable
 from ooc_train.store.opening.opener import open_store
 from ooc_train.store.reading.chunks import ChunkReader
 from ooc_train.store.writing.checked_rows import CheckedRows
@@ -82,6 +82,7 @@ class StoreAppender(CheckedRows):
             open_store(path).require_whole("append")
         self._folder = _locked(os.fspath(path))
         try:
+            require_appendable(os.fspath(path))
             self.store = store = open_store(path)
             _require_own(store)
             statistics = StatisticsSum(store.n_features, weighted=store.sample_weight is not None)
