@@ -89,7 +89,7 @@ def test_a_label_of_no_class_is_named(store):
     reseal(store)
     found = verify_store(store)
     assert {each.array for each in found.damages} == {"y"}
-    assert found.damages[0].why.endswith("and the store has 1 classes")
+    assert found.damages[0].why.endswith("and the store has 1 class")
 
 
 def test_a_large_raw_chunk_is_read_in_parts_under_the_ceiling(tmp_path):

@@ -32,7 +32,7 @@ class FormatOptions:
             of=_FORMATS,
             parse=names,
             metavar="A,B,...",
-            help="Currencies and units beside numbers, such as €,%; 5 % is the number 5.",
+            help="Currencies and units next to numbers, such as €,%; 5 % is the number 5.",
         ),
     ] = None
     na: Annotated[

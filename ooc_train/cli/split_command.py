@@ -28,7 +28,7 @@ def split(
     ] = None,
     out: Annotated[
         str | None,
-        typer.Option(metavar="FOLDER", help="Folder of the shares (default: beside the store)."),
+        typer.Option(metavar="FOLDER", help="Folder of the shares (default: next to the store)."),
     ] = None,
     random_state: Annotated[
         int, typer.Option("--random-state", "--seed", metavar="N", min=0, help="Seed.")

@@ -31,7 +31,7 @@ class Exported:
         Names of the graph's outputs; empty for JSON.
     largest_difference : float or None
         Largest difference of a prediction of onnxruntime from that of ooc_train, relative to its
-        size where that is above 1, on made rows. None if nothing was compared.
+        size where that is above 1, on synthetic rows. None if nothing was compared.
     """
 
     path: str

@@ -1,4 +1,4 @@
-"""A graph of ONNX compared with the model that it was made of, on made rows, by onnxruntime."""
+"""A graph of ONNX compared with the model that it was made of, on synthetic rows, by onnxruntime."""
 
 from typing import Any
 
@@ -82,7 +82,7 @@ def _fault(what: str) -> RuntimeError:
 
 
 def _made(fitted: Fitted, recipe: Recipe | None) -> tuple[dict[str, NDArray[Any]], Array]:
-    """Return inputs of made rows for the graph, and their features (rows, features)."""
+    """Return inputs of synthetic rows for the graph, and their features (rows, features)."""
     random = np.random.default_rng(0)
     rows = max(2, min(_MOST_ROWS, _MOST_VALUES // fitted.n_features))
     if recipe is None:
