@@ -1,4 +1,4 @@
-"""A graph of ONNX compared with the model that it was made of, on synthetic rows, by onnxruntime."""
+"""A graph of ONNX compared with the model that it came from, on synthetic rows, by onnxruntime."""
 
 from typing import Any
 
