@@ -8,15 +8,20 @@ import numpy as np
 import pandas as pd
 import pytest
 import zarr
+from typer.testing import CliRunner
 
+from ooc_train import cli
 from ooc_train.errors import CeilingExceeded, InvalidStore, NonFiniteData
 from ooc_train.models.classification_models import LogisticModel
+from ooc_train.solvers.training_settings import Training
+from ooc_train.store.jobs.rewriting_commands import small_chunks_note
 from ooc_train.store.opening.opener import open_store
 from ooc_train.store.reading.chunks import ChunkReader
 from ooc_train.stream.array_source import ArraySource
 from ooc_train.stream.classes import class_weights
 from ooc_train.stream.inputs import read_features, read_inputs
 from ooc_train.stream.store_source import StoreSource
+from ooc_train.training.loop import train
 from ooc_train.training.task import Task
 from tests.streams import write_store
 
@@ -353,5 +358,41 @@ def test_arrays_that_lie_askew_are_copied():
 def test_many_small_chunks_are_told_with_the_way_out(tmp_path, rows, chunk_rows, told):
     write_store(tmp_path / "a.zarr", np.ones((rows, 1)), np.arange(rows) % 2, chunk_rows=chunk_rows)
     notes = read_inputs(tmp_path / "a.zarr", classifier=True).notes
-    assert any("2,000 chunks of 16 B are slow to read" in note for note in notes) == told
+    assert any("2,000 chunks of 16 B in X are slow to read" in note for note in notes) == told
     assert any(f"ooc-train rechunk {tmp_path / 'a.zarr'}" in note for note in notes) == told
+
+
+@pytest.mark.parametrize(
+    ("x_chunk", "y_chunk", "said"),
+    [
+        ((100, 2), 100, "2,100 chunks of 800 B in X are"),  # 30 x 70: columns are cut as well
+        ((100, 140), 1, "3,000 chunks of 8 B in y are"),
+        ((100, 140), 100, ""),
+    ],
+)
+def test_small_chunks_of_other_writers_are_told(tmp_path, x_chunk, y_chunk, said):
+    group = zarr.open_group(tmp_path / "a.zarr", mode="w")
+    group.create_array("X", shape=(3000, 140), chunks=x_chunk, dtype="f4")
+    group.create_array("labels", shape=3000, chunks=(y_chunk,), dtype="i8")
+    store = open_store(tmp_path / "a.zarr", y="labels", fill_missing=True)
+    note = small_chunks_note(store)
+    assert note.startswith(said)
+    assert note.endswith(" --y labels --fill-missing") == bool(said)
+
+
+def test_commands_tell_small_chunks_before_they_read_any(tmp_path):
+    """Before what stops these commands, but for plan, which runs to its end."""
+    group = zarr.open_group(tmp_path / "a.zarr", mode="w")
+    group.create_array("X", shape=(3000, 140), chunks=(100, 2), dtype="f4")
+    group.create_array("y", data=np.arange(3000) % 2, chunks=(100,))
+    run = tmp_path / "a.run"
+    train(LogisticModel(), np.ones((6, 3)), Training(), y=np.arange(6) % 2, out=run)
+    for call in (
+        ("plan", tmp_path / "a.zarr", "--fill-missing", "--dashboard-address", "127.0.0.1:0"),
+        ("tradeoff", tmp_path / "a.zarr", "--scheduler", "none"),
+        ("evaluate", run, tmp_path / "a.zarr"),
+        ("explain", run, tmp_path / "a.zarr"),
+        ("predict", run, tmp_path / "a.zarr", tmp_path / "p.zarr"),
+    ):
+        result = CliRunner().invoke(cli.app, list(map(str, call)))
+        assert "in X are slow to read" in result.stdout + result.stderr, call

@@ -14,7 +14,7 @@ from ooc_train.cli.options import (
     ResourceOptions,
     StoreOptions,
 )
-from ooc_train.cli.printing import print_json
+from ooc_train.cli.printing import noted, print_json
 from ooc_train.core.text import counted, printable
 from ooc_train.monitoring.callbacks import ConsoleBar
 
@@ -48,7 +48,7 @@ def calibrate(
         from ooc_train.runs.run_loading import load_fitted
 
         require_output(out, KIND, overwrite=overwrite)
-        fitted, data = load_fitted(run), stored.open(store)
+        fitted, data = load_fitted(run), noted(stored.open(store), bar)
         # Refuse before the cluster starts.
         fitted.for_columns(data.feature_names, data.n_features, store, data.row_shape)
         with resources.client(bar, kernels=False) as client:

@@ -17,7 +17,7 @@ from ooc_train.cli.options import (
     StoreOptions,
 )
 from ooc_train.cli.parsers import column
-from ooc_train.cli.printing import aligned, one_line, print_json
+from ooc_train.cli.printing import aligned, noted, one_line, print_json
 from ooc_train.core.text import counted, printable
 from ooc_train.monitoring.callbacks import ConsoleBar
 from ooc_train.tables.names import is_table
@@ -112,7 +112,7 @@ def evaluate(
             from ooc_train.inference.predict import evaluate as measure
             from ooc_train.stream.inputs import read_inputs
 
-            store = stored.open(data)
+            store = noted(stored.open(data), bar)
             notes = store.notes
             # Refuse before the cluster starts.
             fitted.for_columns(store.feature_names, store.n_features, data, store.row_shape)

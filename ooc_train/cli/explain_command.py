@@ -16,7 +16,7 @@ from ooc_train.cli.options import (
     ResourceOptions,
     StoreOptions,
 )
-from ooc_train.cli.printing import aligned, csv_text, one_line, print_json
+from ooc_train.cli.printing import aligned, csv_text, noted, one_line, print_json
 from ooc_train.core.text import printable
 from ooc_train.monitoring.callbacks import ConsoleBar
 
@@ -73,7 +73,7 @@ def explain(
                 require_output(path, FILE, overwrite=overwrite)
         if plot is not None:
             require_figure(plot, overwrite=overwrite)
-        fitted, data = load_fitted(run), stored.open(store)
+        fitted, data = load_fitted(run), noted(stored.open(store), bar)
         # Refuse before the cluster starts.
         fitted.for_columns(data.feature_names, data.n_features, store, data.row_shape)
         with resources.client(bar, kernels=False) as client:

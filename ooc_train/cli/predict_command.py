@@ -15,7 +15,7 @@ from ooc_train.cli.options import (
     ResourceOptions,
     StoreXOptions,
 )
-from ooc_train.cli.printing import print_json
+from ooc_train.cli.printing import noted, print_json
 from ooc_train.core.text import counted, printable
 from ooc_train.monitoring.callbacks import ConsoleBar
 from ooc_train.tables.names import is_table
@@ -60,7 +60,7 @@ def predict(
         if raw or is_table(out):
             from ooc_train.inference.raw_files import predict_files
 
-            store = None if raw else stored.open(data)
+            store = None if raw else noted(stored.open(data), bar)
             n_rows, memory = predict_files(
                 fitted,
                 data if store is None else store,
@@ -73,7 +73,7 @@ def predict(
                 warn=lambda text: bar.say(f"warning: {text}"),
             )
         else:
-            store = stored.open(data)
+            store = noted(stored.open(data), bar)
             n_rows = store.n_rows
             # Refuse before the cluster starts.
             fitted.for_columns(store.feature_names, store.n_features, data, store.row_shape)

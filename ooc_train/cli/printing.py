@@ -5,12 +5,16 @@ import io
 import json
 import os
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import typer
 
 from ooc_train.core.text import aligned as aligned
 from ooc_train.core.text import json_ready, printable
+
+if TYPE_CHECKING:
+    from ooc_train.monitoring.callbacks import ConsoleBar
+    from ooc_train.store.dataset import Store
 
 
 def csv_text(rows: Sequence[Sequence[str]]) -> str:
@@ -42,3 +46,12 @@ def short_path(path: str) -> str:
 def print_json(value: Mapping[str, Any]) -> None:
     """Print a JSON object on stdout."""
     typer.echo(json.dumps(json_ready(value), indent=2))
+
+
+def noted(store: "Store", bar: "ConsoleBar") -> "Store":
+    """Return a store that a job is about to read, after a note if that will be slow."""
+    from ooc_train.store.jobs.rewriting_commands import small_chunks_note
+
+    if note := small_chunks_note(store):
+        bar.say(f"note: {note}")
+    return store

@@ -16,7 +16,7 @@ from ooc_train.cli.options import (
     StoreOptions,
 )
 from ooc_train.cli.parsers import column
-from ooc_train.cli.printing import aligned, csv_text, one_line, print_json
+from ooc_train.cli.printing import aligned, csv_text, noted, one_line, print_json
 from ooc_train.core.text import printable
 from ooc_train.monitoring.callbacks import ConsoleBar
 
@@ -76,7 +76,7 @@ def summary(
         for path in (csv_file, html):
             if path is not None:
                 require_output(path, FILE, overwrite=overwrite)
-        fitted, data = load_fitted(run), stored.open(store)
+        fitted, data = load_fitted(run), noted(stored.open(store), bar)
         # Refuse before the cluster starts.
         require_likelihood(fitted.bare())
         fitted.for_columns(data.feature_names, data.n_features, store, data.row_shape)

@@ -17,7 +17,7 @@ from ooc_train.cli.options import (
     StoreOptions,
     option,
 )
-from ooc_train.cli.printing import aligned, print_json
+from ooc_train.cli.printing import aligned, noted, print_json
 from ooc_train.core.text import printable
 from ooc_train.monitoring.callbacks import ConsoleBar
 
@@ -77,10 +77,11 @@ def tradeoff(
                 current.say(f"batch size {event.batch_size}, by {event.solver}")
             current(event)
 
+        rows = noted(stored.open(store), bar)
         with resources.client(bar, kernels=True) as client:
             found = measure(
                 model,
-                stored.open(store),
+                rows,
                 batch_sizes,
                 training=training,
                 validation=stored.open_validation(validation),

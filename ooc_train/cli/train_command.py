@@ -62,9 +62,11 @@ def plan(
             )
     if output.as_json:
         about = {"model": model.name, "solver": task.solver.name, "batch_size": training.size_text}
-        print_json(about | dict(found.to_json()))
+        print_json(about | dict(found.to_json()) | {"notes": task.inputs.notes})
     else:
         typer.echo(str(found))
+        for note in task.inputs.notes:
+            typer.echo(printable(f"note: {note}"))
     if not found.fits:
         raise typer.Exit(1)
 

@@ -238,6 +238,7 @@ def _result(
         notes.append(
             "the store is not known to be shuffled: differences between its chunks count as noise"
         )
+    notes += inputs.notes
     return Tradeoff(
         trials,
         trained.losses[-1],

@@ -1,26 +1,21 @@
 """Inputs from a store; classes and totals of weights are read from its manifest or its arrays."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 
 import numpy as np
 
-from ooc_train.core.text import counted, listed
-from ooc_train.core.units import approximate_bytes
+from ooc_train.core.text import listed
 from ooc_train.errors import InvalidStore
 from ooc_train.memory.budget import Budget
 from ooc_train.memory.ceiling import Ceiling
 from ooc_train.store.dataset import Store
 from ooc_train.store.format.arrays import ArrayLayout
-from ooc_train.store.jobs.rewriting_commands import rechunk_command
+from ooc_train.store.jobs.rewriting_commands import rechunk_command, small_chunks_note
 from ooc_train.store.jobs.store_records import arrays_of
 from ooc_train.store.labels import has_labels, labels_term, with_classes
 from ooc_train.stream.classes import Label, labels_of
 from ooc_train.stream.input_data import Inputs
 from ooc_train.stream.store_source import StoreSource
-
-_SMALL_CHUNK_BYTES, _MANY_CHUNKS = 64 * 2**10, 2_000
-"""More chunks than that of fewer bytes take longer to find than to read: some 0.3 ms each, in which
-a core reads and adds up 0.3 MiB."""
 
 
 def require_memory_for_labels(
@@ -67,7 +62,7 @@ def read_store(store: Store, *, classifier: bool, classes: tuple[Label, ...]) ->
         )
     labels = None
     found: tuple[Label, ...] = ()
-    notes = [*store.notes, *_small_chunks_note(store)]
+    notes = [*store.notes, *filter(None, [small_chunks_note(store)])]
     if not classifier and store.classes is not None:
         notes.append(_numeric_classes_note(store.path, store.classes))
     if classifier:
@@ -100,17 +95,6 @@ def read_store(store: Store, *, classifier: bool, classes: tuple[Label, ...]) ->
         tuple(notes),
         row_shape=store.row_shape,
     )
-
-
-def _small_chunks_note(store: Store) -> Iterator[str]:
-    """Yield a note if most of the time would go on small chunks, as of a store that has grown."""
-    size = store.X.chunk_bytes
-    if store.n_chunks >= _MANY_CHUNKS and size < _SMALL_CHUNK_BYTES:
-        yield (
-            f"{counted(store.n_chunks, 'chunk')} of {approximate_bytes(size)} are slow to read; "
-            "larger ones "
-            f"are made by {rechunk_command(store.whole_path, arrays_of(store))}"
-        )
 
 
 def _numeric_classes_note(path: str, classes: tuple[Label, ...]) -> str:

@@ -85,6 +85,8 @@ class ArrayLayout:
         Id of the store's commit, which each of its shards repeats; "" if shards have no identity.
     stamp : MetadataStamp or None
         Metadata file by which a local array was opened, if its shards have no identity.
+    pieces : int
+        Stored chunks that hold the rows of one chunk: several where columns are cut too.
     group : str
         Directory or URL of the group that stands for the array, as AnnData's categories do; "" for
         an array that stands for itself.
@@ -108,6 +110,7 @@ class ArrayLayout:
     coding: Coding | None = None
     store_id: str = ""
     stamp: MetadataStamp | None = None
+    pieces: int = 1
     group: str = ""
 
     @property

@@ -1,5 +1,6 @@
 """Opening of groups and arrays by zarr-python, with its errors explained."""
 
+import math
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -85,5 +86,8 @@ def zarr_layout(path: str, role: str, array: Any, *, fill_missing: bool) -> Arra
         crc=False,
         direct=False,
         source=None if local else array,
+        pieces=math.prod(
+            -(-size // cut) for size, cut in zip(array.shape[1:], chunks[1:], strict=True)
+        ),
         fill_value=b"" if fill_missing and array.metadata.fill_value is not None else None,
     )
