@@ -31,7 +31,7 @@ fi
 # Before tests find them missing, each of which would compile a few anew.
 python -m tests.kernels
 # Only their files: to collect all tests takes longer than to run these.
-mapfile -t alone < <(grep -rl --include='*.py' 'pytest\.mark\.alone' tests ooc_train)
+mapfile -t alone < <(grep -rl --include='*.py' 'pytest\.mark\.alone' tests ooc_train | sort)
 pytest -m "alone$which" "${alone[@]}"
 # One core would check types, with nothing to do for the others: it is done beside the tests.
 mypy &
