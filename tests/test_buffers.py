@@ -131,6 +131,18 @@ def test_a_raised_limit_wakes_who_waits():
     thread.join(5)
 
 
+def test_idle_buffers_are_kept_up_to_a_limit():
+    pool = Pool()
+    pool.allow(1000)
+    for size in (100, 200, 300):
+        with pool.take({"a": ArraySpec((size,), "u1")}, most_kept=512):
+            pass
+    assert pool.held <= 512
+    with pool.take({"a": ArraySpec((300,), "u1")}, most_kept=0):
+        assert pool.held > 300
+    assert pool.held == 0
+
+
 def test_an_error_gives_the_buffers_back():
     pool = pool_of(1024)
     with pytest.raises(KeyError), pool.take(KIB):

@@ -11,7 +11,9 @@ from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
+import numpy as np
 import pytest
+import zarr
 from typer.testing import CliRunner
 
 from ooc_train.cli import app
@@ -145,6 +147,30 @@ def made(folder: Path, features: int, classes: int) -> str:
         task = {"task": "regression"} if classes == 0 else {"classes": classes}
         make_data(path, rows=rows, features=features, **task)
     return str(path)
+
+
+@pytest.fixture(scope="module")
+def other_writers(folder: Path) -> str:
+    """A store of zarr-python's, of two compressed chunks, which are read as a whole."""
+    X = np.random.default_rng(0).normal(size=(250_000, 40)).astype("f4")
+    group = zarr.create_group(folder / "other.zarr")
+    group.create_array("X", data=X, chunks=(125_000, 40))
+    group.create_array("y", data=(X[:, 0] > 0).astype("i1"), chunks=(125_000,), fill_value=-1)
+    return str(folder / "other.zarr")
+
+
+@pytest.mark.parametrize(
+    ("settings", "ceiling"),
+    [(("--batch-size", "64"), 440), (("--batch-size", "64"), 370), ((), 310)],
+)
+def test_large_chunks_of_another_writer(
+    other_writers: str, settings: tuple[str, ...], ceiling: int
+) -> None:
+    command = ("train", other_writers, "--model", "logistic", "--max-iter", "2", *settings)
+    watched = watch(*command, "--memory-ceiling", f"{ceiling}MiB", *ADDRESS)
+    memory = watched.report["memory"]
+    assert memory["measured"] <= memory["projected"] <= memory["ceiling"] == ceiling * MIB
+    assert watched.peak <= memory["projected"]
 
 
 @pytest.mark.parametrize("case", WIDE)

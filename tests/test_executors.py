@@ -353,6 +353,27 @@ def test_segments_of_a_replica_go_on_in_one_worker():
         assert places(1)[0] in set(client.nthreads())
 
 
+@pytest.mark.slow
+def test_fewer_tasks_than_threads_go_to_few_workers():
+    with (
+        LocalCluster(n_workers=3, threads_per_worker=1, dashboard_address="127.0.0.1:0") as cluster,
+        cluster.get_client() as client,
+    ):
+        executor = DaskExecutor(client)
+
+        def places(window, name="sums"):
+            calls = [(i,) for i in range(12)]
+            return {place for _, place in executor.run(place_of, calls, window, name)}
+
+        (one,) = places(1)
+        two = places(2)
+        assert one in two
+        assert len(two) == 2
+        assert places(3) == set(client.nthreads())
+        ((_, of_scan),) = executor.run(place_of, [(0,)], 1, "scan")
+        assert of_scan == one
+
+
 def place_of(number):
     """Return the number, and the address of the worker that has the call."""
     return number, distributed.get_worker().address

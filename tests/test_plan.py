@@ -195,6 +195,12 @@ def test_the_pool_of_a_process_is_large_enough_for_all_its_tasks(
         together = 1 if any(processes.limits) else min(config.replicas, most)
         assert config.pool_bytes >= together * replica
         assert config.slots == 1 if config.pipeline_threads == 1 else config.slots in (2, 3)
+        if plan.threads == processes.threads and config.replicas == 1:
+            # While one process scans, the others hold buffers of the passes before.
+            others = max(0, len(processes.workers) - 1)
+            reduce = partition + requirements["workspace"]
+            terms = {term.name: term.bytes for term in plan.projection.terms}
+            assert terms["buffers"] >= replica + others * reduce
     assert (
         min(
             config.task_groups,

@@ -22,9 +22,6 @@ _WAIT_SECONDS = 60.0
 
 _CACHE_LINE = 64
 
-KEPT_BYTES = 16 * 2**20
-"""A pool keeps no larger buffers of a scan, whose next segment may run in another worker."""
-
 
 class Pool:
     """Buffers of one process, never more than `limit` bytes of them at a time."""
@@ -51,9 +48,10 @@ class Pool:
     def take(self, *sets: Workspace, most_kept: int | None = None) -> Iterator[list[Arrays]]:
         """Lend sets of buffers, contents undefined, until the block is left.
 
-        All sets are taken at once, so that two tasks never wait for each other's buffers. Buffers
-        of more than `most_kept` bytes are freed at the end; None keeps all. `CeilingExceeded` is
-        raised if the sets exceed the pool, or if no memory was returned within a minute.
+        All sets are taken at once, so that two tasks never wait for each other's buffers. At the
+        end, idle buffers are freed until `most_kept` bytes are left; None keeps all.
+        `CeilingExceeded` is raised if the sets exceed the pool, or if no memory was returned within
+        a minute.
         """
         size = sum(total_bytes(specs) for specs in sets)
         memory = self._acquire(size)
@@ -71,10 +69,9 @@ class Pool:
             yield lent
         finally:
             with self._changed:
-                if most_kept is None or size <= most_kept:
-                    self._free.append(memory)
-                else:
-                    self._held -= size
+                self._free.append(memory)
+                if most_kept is not None:
+                    self._keep(most_kept)
                 self._changed.notify_all()
             del memory
 
@@ -99,6 +96,11 @@ class Pool:
         memory = np.empty(size + _CACHE_LINE, np.uint8)
         first = -memory.ctypes.data % _CACHE_LINE
         return memory[first : first + size]
+
+    def _keep(self, most: int) -> None:
+        """Free idle buffers, the oldest first, until `most` bytes are left."""
+        while sum(memory.nbytes for memory in self._free) > most:
+            self._held -= self._free.pop(0).nbytes
 
     def _drop_idle(self, wanted: int) -> bool:
         """Free idle buffers until `wanted` bytes fit, and return whether they do."""

@@ -114,7 +114,8 @@ class DaskExecutor:
                     require_scheduler(self.client)
                 if batch and scatters and not self._scattered.hold(large):
                     self._send(large)
-                futures = self._submit(function, shared, [call.arguments for call in batch], name)
+                calls_due = [call.arguments for call in batch]
+                futures = self._submit(function, shared, calls_due, window, name)
                 pending |= zip(futures, batch, strict=True)
                 if not pending:
                     return
@@ -161,6 +162,7 @@ class DaskExecutor:
         function: Callable[..., Any],
         shared: tuple[Any, ...],
         calls: list[tuple[Any, ...]],
+        window: int,
         name: str,
     ) -> list[Future]:
         """Submit calls, and return the future of each."""
@@ -172,7 +174,7 @@ class DaskExecutor:
             tasks = [make(dask_key_name=key) for make, key in zip(tasks, keys, strict=True)]
             return list(self.client.compute(tasks))
         pickles, arrays = zip(*(sealed(function, (*shared, *call)) for call in calls), strict=True)
-        places = self._places(len(calls)) if name == "scan" else [{} for _ in calls]
+        places = self._places(name, len(calls), window)
         self._placed |= {key for key, place in zip(keys, places, strict=True) if place}
         if not any(arrays) and not any(places):
             return list(self.client.map(pickle.loads, pickles, key=keys, pure=False))
@@ -190,20 +192,29 @@ class DaskExecutor:
                 for key, pickled, raws, place in zip(keys, pickles, arrays, places, strict=True)
             ]
 
-    def _places(self, count: int) -> list[dict[str, Any]]:
-        """Return the worker of each replica of a scan, as arguments of `submit`.
+    def _places(self, name: str, count: int, window: int) -> list[dict[str, Any]]:
+        """Return the workers of tasks, as arguments of `submit`; none for tasks that may be in any.
 
-        Segments of a replica go on in one worker: each worker that took a turn would have held the
-        buffers, which the plan counts once. If that worker is lost, any other one takes over.
+        Segments of a replica go on in one worker. Other tasks, if a window has fewer of them than
+        there are threads, go to as few workers as have threads for them. Each further worker that
+        took a turn would have held buffers, which the plan does not count. If the workers are lost,
+        any other ones take over.
         """
-        workers = sorted(self.client.nthreads())
-        first = int(self._token, 16)  # drivers of one scheduler begin with different workers
-        return [
-            {"workers": [workers[(first + i) % len(workers)]], "allow_other_workers": True}
-            if len(workers) > 1
-            else {}
-            for i in range(count)
-        ]
+        threads = self.client.nthreads()
+        workers = sorted(threads)
+        if len(workers) < 2:
+            return [{}] * count
+        first = int(self._token, 16) % len(workers)  # drivers of one scheduler begin elsewhere
+        workers = workers[first:] + workers[:first]
+        if name == "scan":
+            chosen = [[workers[i % len(workers)]] for i in range(count)]
+        else:
+            reached = itertools.accumulate((threads[each] for each in workers), initial=0)
+            few = [each for each, before in zip(workers, reached, strict=False) if before < window]
+            if len(few) == len(workers):
+                return [{}] * count
+            chosen = [few] * count
+        return [{"workers": each, "allow_other_workers": True} for each in chosen]
 
     def _delayed_call(
         self, function: Callable[..., Any], call: tuple[Any, ...]

@@ -33,6 +33,8 @@ class PassConfig:
         Threads of a replica that may share the work of a batch.
     results_per_fetch : int
         Results that the driver fetches at a time.
+    kept_bytes : int or None
+        Most bytes of idle buffers in one process when a task ends; None keeps all.
     """
 
     task_groups: int
@@ -46,3 +48,4 @@ class PassConfig:
     threads: int = 1
     update_threads: int = 1
     results_per_fetch: int = RESULTS_PER_FETCH
+    kept_bytes: int | None = None

@@ -45,6 +45,9 @@ _PIPELINE_THREADS, _PREFETCH_BYTES = 2, 3 * _MIB
 """Threads of a scan: an update takes about as long as a read, so two share the work. Bytes of a
 prefetch: the overhead of smaller ones exceeds the gain of rows that are still in cache."""
 
+_KEPT_BYTES = 8 * _MIB
+"""Idle buffers that a process keeps in a run with scans, which do not run in every process."""
+
 
 @dataclass(frozen=True, slots=True)
 class _Choice:
@@ -153,6 +156,7 @@ def _config(
         threads=threads,
         update_threads=max(1, threads // replicas),
         results_per_fetch=1 if result_bytes > _SMALL_SUMS else RESULTS_PER_FETCH,
+        kept_bytes=_KEPT_BYTES if requirements.shuffle_chunks else None,
     )
 
 

@@ -1,5 +1,6 @@
 """The terms of a plan: the bytes that passes hold, each with its reason."""
 
+from itertools import accumulate
 from math import log2
 
 from ooc_train.core.sums import ArraySpec, total_bytes
@@ -140,6 +141,25 @@ def _sum_bytes(
     return sums + algebra + requirements.result * (2 * config.threads + on_the_way + 2)
 
 
+def _buffer_bytes(reduce: int, scan: int, processes: Processes, config: PassConfig) -> int:
+    """Return the bytes that the pools of all processes come to, each at its peak.
+
+    Replicas of a scan have a worker each. Other tasks, if fewer than the threads at a time, go to
+    as few workers as have threads for them.
+    """
+    workers = sorted(threads for _, threads in processes.workers) or [config.threads]
+    reached = list(accumulate(workers, initial=0))[:-1]  # by the workers before each
+    per_process = min(config.threads, workers[-1])
+    kept = config.pool_bytes if config.kept_bytes is None else config.kept_bytes
+    total = 0
+    for i, before in enumerate(reached):
+        tasks = per_process if before < config.window else 0
+        replicas = len(range(i, config.replicas, len(workers)))
+        busy = max(reduce * tasks, scan * replicas)
+        total += min(config.pool_bytes, busy + kept) if busy else 0
+    return total
+
+
 def plan_terms(
     source: Source, requirements: Requirements, processes: Processes, config: PassConfig
 ) -> tuple[Term, ...]:
@@ -149,9 +169,13 @@ def plan_terms(
     scan = scan_bytes(source, requirements, config.slots, config.prefetch_groups)
     if scan * config.replicas >= reduce * threads:
         slot = approximate_bytes(scan / config.slots)
-        buffers = f"{scans} x {slot}: chunks, and the work on them"
+        text = f"{scans} x {slot}: chunks, and the work on them"
     else:
-        buffers = f"{threads} x {approximate_bytes(reduce)}: a chunk, and the work on it"
+        text = f"{threads} x {approximate_bytes(reduce)}: a chunk, and the work on it"
+    buffers = _buffer_bytes(reduce, scan, processes, config)
+    others = buffers - max(reduce * threads, scan * config.replicas)
+    if others > 0:
+        text += f"; {approximate_bytes(others)} at other times"
     terms = [
         Term("baseline", processes.baseline, processes.baseline_text),
         Term(
@@ -160,7 +184,7 @@ def plan_terms(
             "growth of interpreters, scheduler and dashboard",
         ),
         Term("shared libraries", processes.libraries, "shared with processes that may end"),
-        Term("buffers", max(reduce * threads, scan * config.replicas), buffers),
+        Term("buffers", buffers, text),
         Term(
             "decoding",
             source.hidden_bytes * threads,

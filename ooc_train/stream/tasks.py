@@ -17,7 +17,7 @@ from ooc_train.core.requests import Scan
 from ooc_train.core.sums import Arrays, ArraySpec, Block, Reduction, Sums, Workspace
 from ooc_train.core.threads import one_blas_thread
 from ooc_train.errors import OocTrainError
-from ooc_train.stream.buffers import KEPT_BYTES, pool_of
+from ooc_train.stream.buffers import pool_of
 from ooc_train.stream.dask_source import TaskBlocks, TaskBlocksReader
 from ooc_train.stream.order import EpochOrder
 from ooc_train.stream.pass_config import PassConfig
@@ -146,7 +146,10 @@ def reduce_task(
     with (
         one_blas_thread(),
         pool_of(config.pool_bytes) as pool,
-        pool.take(_buffers(source), reduction_workspace) as (arrays, workspace),
+        pool.take(_buffers(source), reduction_workspace, most_kept=config.kept_bytes) as (
+            arrays,
+            workspace,
+        ),
     ):
         for group, first in enumerate(range(0, len(partitions), group_partitions), first_group):
             sums = reduction.zeros()
@@ -223,7 +226,9 @@ def scan_task(
     with (
         one_blas_thread(),
         pool_of(config.pool_bytes) as pool,
-        pool.take(*config.slots * slot_arrays, scan.workspace(rows), most_kept=KEPT_BYTES) as (
+        pool.take(
+            *config.slots * slot_arrays, scan.workspace(rows), most_kept=config.kept_bytes
+        ) as (
             *lent,
             workspace,
         ),
@@ -265,7 +270,10 @@ def map_task(
     with (
         one_blas_thread(),
         pool_of(config.pool_bytes) as pool,
-        pool.take(_buffers(source), map_workspace) as (arrays, workspace),
+        pool.take(_buffers(source), map_workspace, most_kept=config.kept_bytes) as (
+            arrays,
+            workspace,
+        ),
     ):
         result = function.run(blocks(), workspace)
     decoding = reader.decoding - decoded
