@@ -40,4 +40,7 @@ trap 'kill "$types" 2> /dev/null || true; rm -rf "$scratch"' EXIT
 # Two processes take a file at a time, whose tests share what its fixtures make. The order is that of
 # the names: files of few and long tests would come last otherwise, with nothing to do beside them.
 pytest -m "not alone$which" -n 2 --dist loadfile --no-loadscope-reorder --basetemp "$scratch/pytest"
-wait "$types"
+wait "$types" || {
+    echo "mypy found errors: they are printed above, among the first tests" >&2
+    exit 1
+}
