@@ -323,7 +323,9 @@ def test_early_stopping_by_true_has_the_patience_of_the_setting(patience):
     assert report.n_iter == report.best.n_iter + patience
 
 
-@pytest.mark.filterwarnings("ignore:.*not converged")
+@pytest.mark.filterwarnings(
+    "ignore:.*not converged", "ignore:.*worse than that of the best constant"
+)
 def test_a_patience_ends_updates_that_gain_nothing():
     settings: dict[str, Any] = {"learning_rate": 1e-9, "batch_size": 32, "random_state": 0}
     for patience in (2, 7):

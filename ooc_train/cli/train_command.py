@@ -135,6 +135,7 @@ def train(
         from ooc_train.runs.events import Event, Started
         from ooc_train.training.checkpoints import CheckpointFolder
         from ooc_train.training.loop import train as fit
+        from ooc_train.training.run_notes import notes_before
         from ooc_train.training.run_start import require_start
 
         if out is not None and kept is None:
@@ -160,7 +161,7 @@ def train(
                     f"{counted(event.n_rows, 'row')} x {counted(event.n_features, 'feature')}"
                 )
                 bar.say(event.explanation)
-                for note in task.inputs.notes:
+                for note in () if verbose else notes_before(task):  # the bar says them then
                     bar.say(f"note: {note}")
                 if out is None:
                     bar.say("note: without --out the model will not be saved")

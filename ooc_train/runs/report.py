@@ -72,8 +72,8 @@ class Report:
     notes : tuple of str
         Remarks, such as choices that ooc_train made.
     shortfall : str
-        Why the run did not converge, and the way out; also among the notes. Estimators warn of it.
-        Empty if the run converged or was asked to stop.
+        Why the run did not converge, or that its model is worse than a constant, and the way out;
+        also among the notes. Estimators warn of it. Empty for other runs.
     ended : str
         Why the run ended: "tolerance reached", "max_passes=3 reached" and so on.
     best : Stepped or None

@@ -32,9 +32,11 @@ from ooc_train.solvers.plateaus import after_epoch
 from ooc_train.stream.passes import Stream
 from ooc_train.training.checkpoints import CheckpointFolder, Snapshot
 from ooc_train.training.column_scaling import prepared
+from ooc_train.training.constant_prediction import worse_than_constant
 from ooc_train.training.iterations import Iterations
 from ooc_train.training.limits import Limits
 from ooc_train.training.run_identity import origin_of
+from ooc_train.training.run_notes import notes_before
 from ooc_train.training.run_record import RunRecord
 from ooc_train.training.shortfall import shortfall
 from ooc_train.training.task import Task, fitted_model
@@ -82,17 +84,10 @@ class TrainingRun:
         self._record = RunRecord(training, started)
         self._callbacks = callbacks
         self._stopped = False
-        self._record.notes |= dict.fromkeys(task.inputs.notes)
-        if task.validation is not None and task.validation.store is not None:
-            self._record.notes |= dict.fromkeys(task.validation.store.notes)
+        self._record.notes |= dict.fromkeys(notes_before(task))
         self._ended = self._shortfall = ""
         self._stop_reason = "a callback stopped it"
         self._best: Stepped | None = None
-        if task.settings.replicas < task.training.replicas:
-            replicas = f"{task.settings.replicas} of {counted(task.training.replicas, 'replica')}"
-            self._record.notes[
-                f"learned in {replicas}: the order of rows has no more groups of chunks"
-            ] = None
         self._plan = job.plan(task.requirements(), task.validation_requirements(), self._on_compile)
         self.stream: Stream = job.stream(self._plan, self._on_rows, lambda: self._stopped)
         told = (lambda: self._stopped), self._on_loss, self._on_saving
@@ -202,8 +197,9 @@ class TrainingRun:
                 settings=model.texts() | self.task.training.texts(),
             )
         )
-        self.problem = prepared(self.task, self.stream)
-        solver = self.task.solver
+        for text in notes_before(self.task):
+            self.note(text)
+        solver, self.problem = self.task.solver, prepared(self.task, self.stream)
         if snapshot is None:
             params = self.problem.initial(self.task.settings.seed)
             if start is not None:
@@ -228,8 +224,7 @@ class TrainingRun:
         elif scans and evaluated_rows < source.n_rows:
             note = f"losses of epochs are those of {counted(evaluated_rows, 'row')}, spread evenly"
             self._record.notes[note] = None
-        reached = lowered = ""
-        is_kept = False
+        reached, lowered, is_kept = "", "", False
         while not state.converged and not state.stalled:
             # The pass that evaluates the start belongs to the first iteration, which no limit cuts.
             first = state.n_iter == 0 and not np.isnan(state.loss)
@@ -320,7 +315,14 @@ class TrainingRun:
         by_batches = state.progressive_loss is not None
         # Updates without a tolerance end by the limit alone.
         as_asked = by_batches and self.task.tol == 0.0
-        if cause and not state.converged and cause != self._record.goals.reached and not as_asked:
+        unmet = not (state.converged or as_asked) and cause != self._record.goals.reached
+        self._best, restored = self._record.goals.best_before(state) or (None, state)
+        if cause or state.converged:
+            self._shortfall = worse_than_constant(
+                self.task, self.stream, restored.loss, by_batches=by_batches
+            )
+            self.note(self._shortfall)
+        if cause and unmet:
             self._shortfall = shortfall(
                 cause,
                 self.problem,
@@ -328,13 +330,12 @@ class TrainingRun:
                 state,
                 self.task.settings,
                 by_batches=by_batches,
+                advice=self._shortfall,
             )
             if by_batches:
                 self._on_rows(0)  # callbacks learn the time of its passes, as the report does
-        best = self._record.goals.best_before(state)
-        if best is None:
+        if self._best is None:
             return state
-        self._best, restored = best
         text = (
             f"restored the parameters of iteration {self._best.n_iter} (pass "
             f"{self._best.passes:.4g}), whose validation {self.task.metric or 'loss'} is the best"
@@ -361,8 +362,7 @@ class TrainingRun:
         tells_seed = task.training.draws(task.model) and not task.training.is_private
         seed = task.settings.seed if tells_seed else None
         budget = getattr(task.solver, "budget", None)
-        if self._shortfall:
-            self._record.notes |= {self._shortfall: None}
+        self._record.notes |= dict.fromkeys(filter(None, (self._shortfall,)))
         return Report(
             model=task.model.name,
             solver=task.solver.name,

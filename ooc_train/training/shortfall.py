@@ -17,6 +17,7 @@ def shortfall(
     settings: Settings,
     *,
     by_batches: bool,
+    advice: str = "",
 ) -> str:
     """Return why a run has not converged; empty if updates are close to the optimum all the same.
 
@@ -31,6 +32,8 @@ def shortfall(
     by_batches : bool
         Whether the run made updates by batches. What is left to gain then takes passes over a
         sample.
+    advice : str
+        What to say in place of raising a limit.
     """
     tol, patience = settings.tol, settings.patience
     way_out = f"{cause.split('=')[0]} or tol" if cause.startswith("max_") else "tol"
@@ -52,4 +55,4 @@ def shortfall(
         has_l1 = isinstance(problem, LinearProblem) and not problem.penalty.smooth
         slope = "subgradient of least size" if has_l1 else "gradient"
         cause += f", the largest entry of the {slope} is {norm:.3g} and tol is {tol:g}"
-    return f"not converged: {cause}; raise {way_out}"
+    return f"not converged: {cause}; {advice or f'raise {way_out}'}"
