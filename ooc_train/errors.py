@@ -73,8 +73,27 @@ class InvalidImages(TableError, ValueError):
     """A raw file of images or of labels that can't be used as asked."""
 
 
+DROP_OR_FILL = "drop or fill such rows first"
+"""Advice on missing values, which `NonFiniteData.with_command` makes a command of."""
+
+
 class NonFiniteData(OocTrainError, ValueError):
     """NaN or infinity in X, y or sample_weight."""
+
+    def with_command(self, command: str) -> "NonFiniteData":
+        """Return the error with the command that drops missing values, or the error itself.
+
+        Infinity and weights are left as they are: no command corrects them.
+        """
+        found, _, rest = str(self).rpartition(DROP_OR_FILL)
+        if not found or rest or " has nan in sample_weight" in found:
+            return self
+        if " has nan in " not in found and " missing" not in found:
+            return self
+        how = "drop such rows"
+        if " of X" in found:
+            how = "drop or fill such rows (--missing drop, mean or median)"
+        return NonFiniteData(f"{found}{how}: {command} --missing drop")
 
 
 # MemoryError first, which makes its objects by a function of its own: tblib, by which distributed

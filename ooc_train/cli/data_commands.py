@@ -26,6 +26,11 @@ if TYPE_CHECKING:
     from ooc_train.memory.measured import MemoryReport
     from ooc_train.store.dataset import Store
 
+TreatMissing = Annotated[
+    Literal["error", "drop", "mean", "median"],
+    typer.Option(help="How to treat missing values of X; a row without y is dropped or an error."),
+]
+
 _MOST_DAMAGES = 100
 """Bad chunks that are printed."""
 
@@ -116,12 +121,16 @@ def rechunk(
     dtype: Annotated[
         str | None, typer.Option(metavar="float32|float64|...", help="Of X (default: unchanged).")
     ] = None,
+    missing: TreatMissing = "error",
     overwrite: Overwrite = False,
     stored: StoreOptions,
     memory_ceiling: MemoryCeiling = None,
     output: OutputOptions,
 ) -> None:
-    """Rewrite a store with another chunk size, codec or type; the row order stays."""
+    """Rewrite a store with another chunk size, codec or type; the row order stays.
+
+    With --missing drop, the rows keep their numbers as ids.
+    """
     with ConsoleBar(quiet=output.quiet) as bar:
         from ooc_train.store.jobs.rechunk import rechunk_store
 
@@ -132,6 +141,7 @@ def rechunk(
             chunk_rows=chunk_rows,
             codec=codec,
             dtype=dtype,
+            missing=missing,
             memory_ceiling=Ceiling.of(memory_ceiling, whole_process=True),
             overwrite=overwrite,
             progress=bar.progress,
@@ -148,6 +158,7 @@ def shuffle(
     store: Annotated[str, STORE],
     out: Annotated[str, typer.Argument(help="Path of the new store.")],
     random_state: Annotated[int, typer.Option(metavar="N", min=0, help="Seed.")] = 0,
+    missing: TreatMissing = "error",
     overwrite: Overwrite = False,
     stored: StoreOptions,
     memory_ceiling: MemoryCeiling = None,
@@ -162,9 +173,11 @@ def shuffle(
             source,
             out,
             random_state=random_state,
+            missing=missing,
             memory_ceiling=Ceiling.of(memory_ceiling, whole_process=True),
             overwrite=overwrite,
             progress=bar.progress,
+            warn=lambda text: bar.say(f"note: {text}"),
         )
     size = f"{counted(shuffled.n_rows, 'row')} ({approximate_bytes(shuffled.total_bytes)})"
     _print_store(shuffled, f"{size} shuffled with seed {random_state}", memory, out, output)

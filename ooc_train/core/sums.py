@@ -11,7 +11,7 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from ooc_train.errors import NonFiniteData
+from ooc_train.errors import DROP_OR_FILL, NonFiniteData
 
 Array = NDArray[np.float64]
 Sums = dict[str, NDArray[Any]]
@@ -167,6 +167,5 @@ def raise_if_not_finite(block: Block) -> None:
         row, column = np.argwhere(~np.isfinite(table))[0]
         place = f"column {column} of X" if name == "X" else name
         raise NonFiniteData(
-            f"row {block.row_number(int(row))} has {table[row, column]} in {place}; "
-            "drop or fill such rows first"
+            f"row {block.row_number(int(row))} has {table[row, column]} in {place}; {DROP_OR_FILL}"
         )

@@ -5,7 +5,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ooc_train.errors import NonFiniteData
+from ooc_train.errors import DROP_OR_FILL, NonFiniteData
 
 
 def require_finite(values: NDArray[Any], start: int, name: str) -> None:
@@ -13,9 +13,7 @@ def require_finite(values: NDArray[Any], start: int, name: str) -> None:
     finite = np.isfinite(values)
     if not finite.all():
         row = int(np.argmin(finite))
-        raise NonFiniteData(
-            f"row {start + row} has {values[row]} in {name}; drop or fill such rows first"
-        )
+        raise NonFiniteData(f"row {start + row} has {values[row]} in {name}; {DROP_OR_FILL}")
 
 
 def require_weights(values: NDArray[Any], start: int) -> None:

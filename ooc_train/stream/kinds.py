@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
 from ooc_train.core.text import counted
-from ooc_train.errors import NonFiniteData
+from ooc_train.errors import DROP_OR_FILL, NonFiniteData
 
 _DATES = (dt.date, dt.time, dt.timedelta, np.datetime64, np.timedelta64)
 _MISSING = ("NoneType", "NAType", "NaTType")
@@ -206,9 +206,7 @@ def _require_unmasked(values: Any, name: str, start: int) -> None:
 
 def _missing(value: Any, name: str, start: int, place: tuple[Any, ...]) -> NonFiniteData:
     where = f"column {int(place[1])} of {name}" if len(place) > 1 else name
-    return NonFiniteData(
-        f"row {start + int(place[0])} has {value} in {where}; drop or fill such rows first"
-    )
+    return NonFiniteData(f"row {start + int(place[0])} has {value} in {where}; {DROP_OR_FILL}")
 
 
 def as_labels(values: Any, start: int = 0) -> NDArray[Any]:

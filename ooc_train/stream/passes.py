@@ -14,6 +14,7 @@ from typing import Any
 from ooc_train.core.partitions import partitions_within, rounds, rows_of
 from ooc_train.core.requests import Answer, Reduce, Request, Scan
 from ooc_train.core.sums import Reduction, Sums
+from ooc_train.errors import NonFiniteData
 from ooc_train.stream.array_source import ArraySource
 from ooc_train.stream.dask_source import DaskSource
 from ooc_train.stream.executors import Executor
@@ -21,6 +22,7 @@ from ooc_train.stream.order import EpochOrder
 from ooc_train.stream.partial_pass import PartialPass
 from ooc_train.stream.pass_config import PassConfig
 from ooc_train.stream.sources import Source
+from ooc_train.stream.store_source import StoreSource
 from ooc_train.stream.sum_tree import SumTree
 from ooc_train.stream.tasks import (
     RowMap,
@@ -102,6 +104,8 @@ class Stream:
         for outcome in self._executor.run(
             attempt, calls, window, name, shared, self._config.results_per_fetch
         ):
+            if isinstance(outcome, NonFiniteData) and isinstance(self.source, StoreSource):
+                raise outcome.with_command(self.source.rechunk_command)
             if isinstance(outcome, Exception):
                 raise outcome
             result, timings = outcome

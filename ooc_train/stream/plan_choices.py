@@ -189,8 +189,7 @@ def advice_on(source: Source, shuffle_chunks: int) -> str:
     """Say how the rows of a store could take less memory, "" if they could not."""
     if not isinstance(source, StoreSource):
         return ""
-    layouts = {"X": source.X, "y": source.y, "sample_weight": source.weight}
-    found = {role: layout for role, layout in layouts.items() if layout is not None}
+    found = source.layouts
     if source.oversized:
         largest = max(found.values(), key=lambda layout: layout.chunk_bytes)
         size = approximate_bytes(largest.chunk_bytes)

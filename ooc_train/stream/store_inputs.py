@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from ooc_train.core.text import listed
-from ooc_train.errors import InvalidStore
+from ooc_train.errors import InvalidStore, NonFiniteData
 from ooc_train.memory.budget import Budget
 from ooc_train.memory.ceiling import Ceiling
 from ooc_train.store.dataset import Store
@@ -70,8 +70,14 @@ def read_store(store: Store, *, classifier: bool, classes: tuple[Label, ...]) ->
             raise InvalidStore(
                 f"{store.path} has a y of shape {store.y.shape}: labels are one column"
             )
-        store = with_classes(store, classes)
-        found, labels = labels_of(store, classes)
+        try:
+            store = with_classes(store, classes)
+            found, labels = labels_of(store, classes)
+        except NonFiniteData as error:
+            if has_labels(store.y):
+                raise  # a category that is missing has no code to drop it by
+            command = rechunk_command(store.whole_path, arrays_of(store), missing="median")
+            raise error.with_command(command) from None
     source = StoreSource.of(store, labels=labels)
     statistics, weighted = store.statistics, store.sample_weight is not None
     if statistics is not None and statistics.weighted != weighted:

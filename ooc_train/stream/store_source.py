@@ -13,6 +13,7 @@ from ooc_train.store.dataset import Store
 from ooc_train.store.format.arrays import ArrayLayout
 from ooc_train.store.format.chunk_sizes import default_chunk_rows
 from ooc_train.store.format.shares import StoreShare
+from ooc_train.store.jobs.rewriting_commands import rechunk_command
 from ooc_train.store.reading.chunks import ChunkReader
 from ooc_train.stream.classes import codes_of
 from ooc_train.stream.order import MIXED_CHUNKS
@@ -121,6 +122,17 @@ class StoreSource:
             end = min(end, self.X.n_rows)
             for start in range(first, end, most):
                 yield start, min(start + most, end)
+
+    @property
+    def layouts(self) -> dict[str, ArrayLayout]:
+        """The arrays by role."""
+        found = {"X": self.X, "y": self.y, "sample_weight": self.weight}
+        return {role: layout for role, layout in found.items() if layout is not None}
+
+    @property
+    def rechunk_command(self) -> str:
+        """The command that rewrites the store, and has memory to drop or fill missing values."""
+        return rechunk_command(self.path, self.layouts, missing="median")
 
     @property
     def n_features(self) -> int:

@@ -14,7 +14,6 @@ from ooc_train.tables.cell_formats import PLAIN, CellFormats
 from ooc_train.tables.features import (
     FIELDS,
     Column,
-    Missing,
     Records,
     Target,
     Unseen,
@@ -23,6 +22,7 @@ from ooc_train.tables.features import (
     record_dtype,
     slots,
 )
+from ooc_train.tables.names import Missing
 from ooc_train.tables.precision import Rounding
 from ooc_train.tables.values import (
     MISSING,

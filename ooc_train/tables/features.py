@@ -14,7 +14,6 @@ from numpy.typing import NDArray
 
 from ooc_train.tables.values import MISSING, UNKNOWN
 
-Missing = Literal["error", "drop", "mean", "median"]
 Unseen = Literal["error", "other", "ignore"]
 ColumnKind = Literal["number", "date", "category"]
 Label = str | int | float | bool

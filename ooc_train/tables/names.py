@@ -21,6 +21,9 @@ SHARE_SUFFIX = ".share"
 
 Format = Literal["csv", "parquet"]
 
+Missing = Literal["error", "drop", "mean", "median"]
+"""How missing values are treated."""
+
 _SUFFIXES: dict[str, Format] = {
     ".csv": "csv",
     ".tsv": "csv",

@@ -27,7 +27,6 @@ from ooc_train.tables.features import (
     FIELDS,
     Column,
     Label,
-    Missing,
     Records,
     Target,
     Unseen,
@@ -35,7 +34,7 @@ from ooc_train.tables.features import (
     expand_codes,
     slots,
 )
-from ooc_train.tables.names import require_delimiter
+from ooc_train.tables.names import Missing, require_delimiter
 from ooc_train.tables.recipe_schema import RECIPE_FORMAT, RECIPE_VERSION, require_recipe
 from ooc_train.tables.values import Vocabulary, day_of, text_of
 

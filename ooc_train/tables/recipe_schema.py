@@ -20,7 +20,8 @@ from ooc_train.core.schema import (
     texts,
 )
 from ooc_train.tables.cell_formats import require_date_format
-from ooc_train.tables.features import Column, ColumnKind, Missing, Unseen
+from ooc_train.tables.features import Column, ColumnKind, Unseen
+from ooc_train.tables.names import Missing
 from ooc_train.tables.values import day_of, text_of
 
 RECIPE_FORMAT = "ooc_train.recipe"

@@ -13,9 +13,9 @@ from ooc_train.tables.arrow import from_texts
 from ooc_train.tables.batches import Tables
 from ooc_train.tables.cell_formats import PLAIN, CellFormats
 from ooc_train.tables.diagnostics import too_many_classes
-from ooc_train.tables.features import Column, ColumnKind, Missing, Target, Unseen
+from ooc_train.tables.features import Column, ColumnKind, Target, Unseen
 from ooc_train.tables.format_guesses import guess
-from ooc_train.tables.names import delimiter_advice
+from ooc_train.tables.names import Missing, delimiter_advice
 from ooc_train.tables.recipe import Recipe
 from ooc_train.tables.row_index import index_columns
 from ooc_train.tables.undeclared import first_texts, undeclared_columns

@@ -18,9 +18,10 @@ from ooc_train.tables.features import Column, Label, Records, Target, slots
 from ooc_train.tables.medians import MEDIAN_BYTES, medians
 from ooc_train.tables.names import as_option
 from ooc_train.tables.precision import Rounding
+from ooc_train.tables.ranges import Ranges
 from ooc_train.tables.recipe import Recipe
 from ooc_train.tables.remapping import remapper
-from ooc_train.tables.tallies import Counts, Ranges
+from ooc_train.tables.tallies import Counts
 from ooc_train.tables.values import Vocabulary, date_of, day_of
 
 MOST_CLASSES = 1000

@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ooc_train.errors import NonFiniteData
+from ooc_train.errors import DROP_OR_FILL, NonFiniteData
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,6 +24,17 @@ class MissingValues:
     missing: tuple[tuple[str, Any], ...] = ()
     low: tuple[str, float] | None = None
     high: tuple[str, float] | None = None
+
+    def mask(self, values: NDArray[Any]) -> NDArray[np.bool_]:
+        """Return which values are missing, NaN among them."""
+        found = np.isnan(values) if values.dtype.kind == "f" else np.zeros(values.shape, bool)
+        for _, value in self.missing:
+            found |= values == value
+        if self.low is not None:
+            found |= values < self.low[1]
+        if self.high is not None:
+            found |= values > self.high[1]
+        return found
 
     def require_present(self, values: NDArray[Any], first_row: int, name: str) -> None:
         """Raise `NonFiniteData` if any row holds a missing value.
@@ -54,6 +65,6 @@ class MissingValues:
         value = values[(row, *column)]
         shown = repr(value.item() if hasattr(value, "item") else value)
         raise NonFiniteData(
-            f"row {first_row + row} has {shown} in {where}, which the array's {why}; "
-            "drop or fill such rows, or correct that metadata if it is a value"
+            f"row {first_row + row} has {shown} in {where}, which the array's {why} (if it is a "
+            f"value, correct that metadata); {DROP_OR_FILL}"
         )

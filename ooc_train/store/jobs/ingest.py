@@ -54,8 +54,9 @@ from ooc_train.store.jobs.train_test_split import (
 )
 from ooc_train.tables.batches import Tables
 from ooc_train.tables.cell_formats import CellFormats
-from ooc_train.tables.features import Missing, Unseen
+from ooc_train.tables.features import Unseen
 from ooc_train.tables.fixed_schema import Schema
+from ooc_train.tables.names import Missing
 from ooc_train.tables.open_tables import open_tables
 from ooc_train.tables.recipe import Recipe
 from ooc_train.tables.roles import Roles, Task

@@ -24,6 +24,7 @@ from ooc_train.memory.measured import MemoryReport
 from ooc_train.store.dataset import Store
 from ooc_train.store.format.arrays import CODECS, CodecName
 from ooc_train.store.format.chunk_sizes import default_chunk_rows
+from ooc_train.store.jobs.missing_rows import MissingRows, missing_terms
 from ooc_train.store.jobs.rewriting import (
     kept_codec,
     known_statistics,
@@ -36,6 +37,7 @@ from ooc_train.store.jobs.store_records import arrays_of, read_records, reading_
 from ooc_train.store.labels import with_classes_within
 from ooc_train.store.opening.opener import open_store
 from ooc_train.store.writing.compression import compresses_well
+from ooc_train.tables.names import Missing
 from ooc_train.tables.precision import Rounding, narrows
 
 
@@ -46,12 +48,15 @@ def rechunk_store(
     chunk_rows: int | None = None,
     codec: CodecName | None = None,
     dtype: np.dtype[Any] | str | None = None,
+    missing: Missing = "error",
     memory_ceiling: str | int | Ceiling | None = None,
     overwrite: bool = False,
     progress: Progress = no_progress,
     warn: Callable[[str], None] = warnings.warn,
 ) -> tuple[Store, MemoryReport]:
     """Write the rows of a store, in their order, in chunks of another size, codec or type.
+
+    Missing values can be filled, or their rows dropped.
 
     Types, names, classes, weights, ids, recipe, attributes and the seed of a shuffle are kept.
     Statistics of the columns are kept if X keeps its type, and computed again otherwise. A store of
@@ -76,14 +81,21 @@ def rechunk_store(
         Type of X, by default the source's. Numbers are rounded to a floating type, and `warn` is
         called if different numbers become equal. A number too large for a floating type, or not a
         value of an integer type, is an error.
+    missing : {"error", "drop", "mean", "median"}
+        What becomes of NaN, and of values that metadata declare to be missing: an error; the row is
+        dropped, and the others have their numbers in the source as `row_id`, or the ids that they
+        have; or the mean or median of the column's other rows, whatever their weights. A mean takes
+        one more pass, and medians 4 (float32) or 7. A y that is missing is dropped, or an error;
+        so is infinity. `warn` is called with the number of rows or values.
     memory_ceiling : str, int or Ceiling, optional
         Bytes, or text such as "1GiB"; by default half of the available memory.
     overwrite : bool
         Whether an existing store at `out` is replaced, once the new one is complete.
     progress : callable
-        Called with the stage ("writing"), its rows so far, and the fraction done, from 0 to 1.
+        Called with the stage ("writing"; first "finding means"), its rows so far, and the fraction
+        done, from 0 to 1.
     warn : callable
-        Called with each loss by rounding to `dtype`.
+        Called with each loss by rounding to `dtype`, and with what was dropped or filled.
 
     Returns
     -------
@@ -129,19 +141,22 @@ def rechunk_store(
         raise ValueError(f"codec={codec!r} is none of {', '.join(CODECS)}")
     require_output(out, STORE, overwrite=overwrite)
     source = with_classes_within(
-        source, memory_ceiling, lambda coded: partial(_terms, coded, rows, codec, written)
+        source, memory_ceiling, lambda coded: partial(_terms, coded, rows, codec, written, missing)
     )
+    treated = MissingRows(source, missing)
+    source = treated.source
     record = record_dtype(source)
     rounding = None
     if _rounds(source, written):
         rounding = Rounding(source.n_features, lambda i: _column_name(source, i), written)
     with Budget(memory_ceiling) as budget:
         terms = budget.settle(
-            partial(_terms, source, rows, codec, written),
+            partial(_terms, source, rows, codec, written, missing),
             "use smaller chunks" if chunk_rows is not None else "",
         )
         if codec is None:
             codec = _codec_of_sample(source, record, written)
+        treated.prepare(progress)
         with (
             writer_like(
                 source,
@@ -149,7 +164,7 @@ def rechunk_store(
                 chunk_rows=rows,
                 dtype=written,
                 codec=codec,
-                row_id=source.row_id is not None,
+                row_id=source.row_id is not None or treated.drops,
                 shuffled=source.shuffled,
                 overwrite=overwrite,
             ) as writer,
@@ -157,32 +172,43 @@ def rechunk_store(
         ):
             roles = list(arrays_of(source))
             add_rows = row_counter(progress, "writing", source.n_rows)
-            for records in blocks:
+            for records in treated.rows(blocks):
                 if rounding is not None:
                     rounding.observe(records["X"].reshape(len(records), -1))
-                writer.write(**{role: records[role] for role in roles})
+                ids = {"row_id": records["row"]} if treated.drops else {}
+                writer.write(**(ids | {role: records[role] for role in roles}))
                 add_rows(len(records))
             result = writer.commit()
+        if treated.note:
+            warn(treated.note)
         for loss in rounding.losses() if rounding is not None else ():
             warn(f"{loss}: numbers that differ may become the same")
         return result, budget.report(terms)
 
 
 def _terms(
-    source: Store, rows: int, codec: CodecName | None, written: np.dtype[Any], available: int
+    source: Store,
+    rows: int,
+    codec: CodecName | None,
+    written: np.dtype[Any],
+    missing: Missing,
+    available: int,
 ) -> list[Term]:
     """List the memory terms of the job, which don't depend on the available memory."""
     del available
     record = record_dtype(source)
     as_written = record.itemsize + source.n_features * (written.itemsize - source.dtype.itemsize)
+    if missing == "drop" and source.row_id is None:
+        as_written += 8  # ids
     terms = [
         reading_term(source, record),
+        *missing_terms(source.X, record, missing),
         writing_term(
             as_written,
             source.n_features,
             rows,
             compressed=codec != "none",
-            counted=known_statistics(source, written) is None,
+            counted=missing != "error" or known_statistics(source, written) is None,
         ),
     ]
     if _rounds(source, written):

@@ -13,8 +13,10 @@ from ooc_train.memory.ceiling import Projection, Term
 from ooc_train.store.dataset import Store
 from ooc_train.store.format.arrays import ArrayLayout, Coding
 from ooc_train.store.format.chunk_sizes import default_chunk_rows
+from ooc_train.store.jobs.missing_rows import missing_terms
 from ooc_train.store.jobs.rewriting import writing_term
 from ooc_train.store.jobs.store_records import arrays_of, reading_term, record_dtype
+from ooc_train.tables.names import Missing
 
 _COMMAND_BYTES = 64 * 2**20
 """Memory of the command line before any data (measured: 45 MiB, 51 with zarr)."""
@@ -24,8 +26,13 @@ _SMALL_BYTES, _MANY_CHUNKS = 32 * 2**10, 2_000
 each, in which a core reads and adds up 0.3 MiB."""
 
 
-def rechunk_command(path: str, layouts: Mapping[str, ArrayLayout]) -> str:
-    """Return the command that rewrites a store in default chunks; `layouts` are by role."""
+def rechunk_command(
+    path: str, layouts: Mapping[str, ArrayLayout], *, missing: Missing = "error"
+) -> str:
+    """Return the command that rewrites a store in default chunks; `layouts` are by role.
+
+    Its ceiling has room for `missing`, which the command leaves to be named.
+    """
     X, y = layouts["X"], layouts.get("y")
     if y is not None and y.is_text:
         # Text will be read as codes, once the labels are known.
@@ -37,6 +44,7 @@ def rechunk_command(path: str, layouts: Mapping[str, ArrayLayout]) -> str:
         Term("baseline", _COMMAND_BYTES, ""),
         Term("headroom", HEADROOM_BYTES, ""),
         reading_term(source, record),
+        *missing_terms(X, record, missing),
         writing_term(record.itemsize, source.n_features, chunk_rows, compressed=True, counted=True),
     )
     return (

@@ -6,6 +6,8 @@ The second pass writes them in the order of their random keys. In each pass, a t
 
 import operator
 import os
+import warnings
+from collections.abc import Callable
 from contextlib import closing
 from functools import partial
 from typing import Any
@@ -22,6 +24,7 @@ from ooc_train.store.dataset import Store
 from ooc_train.store.format.arrays import CodecName
 from ooc_train.store.format.chunk_sizes import default_chunk_rows
 from ooc_train.store.jobs.external_shuffle import ExternalShuffle
+from ooc_train.store.jobs.missing_rows import MissingRows, missing_terms
 from ooc_train.store.jobs.rewriting import (
     kept_codec,
     known_statistics,
@@ -33,6 +36,7 @@ from ooc_train.store.jobs.shuffle_sizes import ample_memory, least_memory
 from ooc_train.store.jobs.store_records import read_records, reading_term, record_dtype
 from ooc_train.store.labels import with_classes_within
 from ooc_train.store.opening.opener import open_store
+from ooc_train.tables.names import Missing
 
 
 def shuffle_store(
@@ -40,9 +44,11 @@ def shuffle_store(
     out: str | os.PathLike[str],
     *,
     random_state: int = 0,
+    missing: Missing = "error",
     memory_ceiling: str | int | Ceiling | None = None,
     overwrite: bool = False,
     progress: Progress = no_progress,
+    warn: Callable[[str], None] = warnings.warn,
 ) -> tuple[Store, MemoryReport]:
     """Write the rows of a store in random order: all permutations are equally likely.
 
@@ -61,6 +67,8 @@ def shuffle_store(
         Path of the new store, different from the source.
     random_state : int
         Seed, at least 0.
+    missing : {"error", "drop", "mean", "median"}
+        What becomes of missing values, as in `rechunk_store`.
     memory_ceiling : str, int or Ceiling, optional
         Bytes, or text such as "1GiB"; by default half of the available memory.
     overwrite : bool
@@ -68,6 +76,8 @@ def shuffle_store(
     progress : callable
         Called with the stage ("reading", then "writing"), its rows so far, and its share from 0 to
         1.
+    warn : callable
+        Called with the number of rows that were dropped, or of values that were filled.
 
     Returns
     -------
@@ -111,8 +121,10 @@ def shuffle_store(
     source = with_classes_within(
         source,
         memory_ceiling,
-        lambda coded: partial(_terms, coded, record_dtype(coded), chunk_rows, codec),
+        lambda coded: partial(_terms, coded, record_dtype(coded), chunk_rows, codec, missing),
     )
+    treated = MissingRows(source, missing)
+    source = treated.source
     record = record_dtype(source)
     with (
         Budget(memory_ceiling) as budget,
@@ -127,7 +139,8 @@ def shuffle_store(
             overwrite=overwrite,
         ) as writer,
     ):
-        terms = budget.settle(partial(_terms, source, record, chunk_rows, codec))
+        terms = budget.settle(partial(_terms, source, record, chunk_rows, codec, missing))
+        treated.prepare(progress)
         shuffle = ExternalShuffle(
             record,
             os.path.dirname(writer.path),
@@ -138,7 +151,7 @@ def shuffle_store(
         with shuffle:
             with closing(prefetched(read_records(source, record))) as blocks:
                 add_rows = row_counter(progress, "reading", source.n_rows)
-                for records in blocks:
+                for records in treated.rows(blocks):
                     shuffle.add(records)
                     add_rows(len(records))
             roles = [name for name in record.names or () if name != "row"]
@@ -148,16 +161,24 @@ def shuffle_store(
                 writer.write(**rows)
                 add_rows(len(records))
         shuffled = writer.commit()
+        if treated.note:
+            warn(treated.note)
         return shuffled, budget.report(terms)
 
 
 def _terms(
-    source: Store, record: np.dtype[Any], chunk_rows: int, codec: CodecName, available: int
+    source: Store,
+    record: np.dtype[Any],
+    chunk_rows: int,
+    codec: CodecName,
+    missing: Missing,
+    available: int,
 ) -> list[Term]:
     """List the job's memory terms; the last one, the shuffle's, takes what the others leave."""
-    counted = known_statistics(source, source.dtype) is None
+    counted = missing != "error" or known_statistics(source, source.dtype) is None
     terms = [
         reading_term(source, record),
+        *missing_terms(source.X, record, missing),
         writing_term(
             # The result has ids (8 bytes), even if the source has none.
             record.itemsize + 8,

@@ -50,7 +50,8 @@ class RowWriter:
             column = f", column {','.join(map(str, index[1:]))}" if len(index) > 1 else ""
             raise NonFiniteData(
                 f"{self.layout.name} has {values[index]} in row {first_row + index[0]:,}{column}, "
-                f"which is no finite {target.dtype}; drop such rows or fill them in first"
+                f"which is no finite {target.dtype}; drop or fill such rows (--missing), or "
+                "correct them"
             )
         if target.dtype.kind != "f" and values.dtype != target.dtype:
             changed = np.nonzero(target != values)
