@@ -7,6 +7,7 @@ import typer
 
 from ooc_train.cli.command import command
 from ooc_train.cli.describe import describe_run, describe_store, is_run, run_text, store_text
+from ooc_train.cli.option_names import with_option_names
 from ooc_train.cli.options import (
     STORE,
     MemoryCeiling,
@@ -30,6 +31,9 @@ TreatMissing = Annotated[
     Literal["error", "drop", "mean", "median"],
     typer.Option(help="How to treat missing values of X; a row without y is dropped or an error."),
 ]
+
+_OF_VERIFY = {"fill_missing": "--fill-missing"}
+"""Options for arguments of Python in what is bad of a store."""
 
 _MOST_DAMAGES = 100
 """Bad chunks that are printed."""
@@ -242,7 +246,7 @@ def verify(
     else:
         chunks = f"{counted(found.chunks, 'chunk')} ({approximate_bytes(found.decoded_bytes)})"
         for damage in found.damages[:_MOST_DAMAGES]:
-            typer.echo(printable(damage.why))
+            typer.echo(printable(with_option_names(damage.why, _OF_VERIFY)))
         if len(found.damages) > _MOST_DAMAGES:
             typer.echo(f"and {len(found.damages) - _MOST_DAMAGES:,} more; --json has all")
         bad = "all are whole" if found.whole else f"{len(found.damages):,} are bad"

@@ -24,6 +24,8 @@ from ooc_train.store.reading.decoding import (
     max_encoded_bytes,
 )
 from ooc_train.store.reading.shard_files import (
+    NEVER_WRITTEN,
+    RESTORE,
     OpenShard,
     OpenShards,
     check_crc,
@@ -227,7 +229,8 @@ def corrupt_chunk(layout: ArrayLayout, index: int, reason: str) -> CorruptChunk:
     file = layout.path
     if layout.direct:
         file = layout.shard_path(index // layout.chunks_per_shard)
+    way_out = "" if reason.endswith(NEVER_WRITTEN) else f"; {RESTORE}"
     return CorruptChunk(
-        f"{layout.name}, chunk {index:,} (rows {start:,} to {stop - 1:,}) in {file}: {reason}; "
-        "restore that file from a copy, or write the store anew"
+        f"{layout.name}, chunk {index:,} (rows {start:,} to {stop - 1:,}) in {file}: "
+        f"{reason}{way_out}"
     )

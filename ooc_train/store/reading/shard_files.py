@@ -33,11 +33,14 @@ class OpenShard(NamedTuple):
     checked: set[int]
 
 
+RESTORE = "restore that file from a copy, or write the store anew"
+
 NEVER_WRITTEN = (
-    "other writers leave out chunks of nothing but the fill value; open_store(path, "
-    "fill_missing=True) reads such chunks as that value"
+    ", most likely as zarr-python and other writers leave out chunks of nothing but the fill "
+    "value: open_store(path, fill_missing=True) reads such chunks as that value. If there was a "
+    f"chunk, {RESTORE}"
 )
-"""Advice where a chunk of another writer's store is missing."""
+"""Advice where a chunk of another writer's store is missing; the likely case comes first."""
 
 
 class OpenShards:
@@ -69,7 +72,7 @@ class OpenShards:
         try:
             fd = open_plain(layout.shard_path(number))
         except (FileNotFoundError, NotADirectoryError) as error:
-            why = "" if layout.store_id else f" ({NEVER_WRITTEN})"
+            why = "" if layout.store_id else NEVER_WRITTEN
             raise MissingChunkError(f"its file is missing{why}") from error
         except IrregularError as error:
             raise DamageError(f"its file {error}") from None
@@ -123,7 +126,7 @@ def index_entry(shard: OpenShard, position: int) -> tuple[int, int]:
     offset, length = ENTRY.unpack_from(shard.entries, ENTRY.size * position)
     if offset + length > shard.data_bytes:
         if offset == MISSING:
-            raise MissingChunkError(f"it is missing from its shard ({NEVER_WRITTEN})")
+            raise MissingChunkError(f"it is missing from its shard{NEVER_WRITTEN}")
         raise DamageError(
             f"bytes {offset:,} to {offset + length:,} of a file that holds {shard.data_bytes:,}"
         )

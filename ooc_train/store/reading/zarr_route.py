@@ -89,7 +89,7 @@ class ZarrRoute:
                 raise
             raise corrupt_chunk(self._layout, index, f"it can't be decoded ({error!r})") from error
         if unwritten:
-            reason = f"it is missing from its shard ({NEVER_WRITTEN})"
+            reason = f"it is missing from its shard{NEVER_WRITTEN}"
             raise corrupt_chunk(self._layout, index, reason)
         # A source reads rows of several axes as columns.
         out[: stop - start].reshape(rows.shape)[...] = rows
@@ -131,8 +131,8 @@ class ZarrRoute:
                     continue
                 why = NEVER_WRITTEN
                 if array.metadata.fill_value is None:
-                    why = "and its fill_value is null, so its values are unknown"
-                reason = f"{key} is missing ({why})"
+                    why = ", and its fill_value is null, so its values are unknown"
+                reason = f"{key} is missing{why}"
                 raise corrupt_chunk(self._layout, index, reason) from None
             except IrregularError as error:
                 raise corrupt_chunk(self._layout, index, f"{key} {error}") from None
