@@ -1,13 +1,15 @@
-"""Ctrl-C: the first asks a run to stop and keeps what was learned, the second interrupts."""
+"""Ctrl-C: the first ends a run after a step and keeps what was learned, the second interrupts."""
 
 import os
 import signal
 import threading
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import numpy as np
 import pytest
+from sklearn.model_selection import GridSearchCV, cross_val_score
 
 from ooc_train import LogisticRegression
 from ooc_train.models.classification_models import LogisticModel
@@ -59,9 +61,19 @@ class CtrlC:
                     signal.raise_signal(signal.SIGINT)
 
 
+def stopped(*arguments: Any, **settings: Any) -> tuple[Any, Any]:
+    """Train until Ctrl-C; return the model so far and its report."""
+    with pytest.raises(KeyboardInterrupt) as caught:
+        train(*arguments, **settings)
+    # A process that ends by another type would have the status 1, and a loop of a shell go on.
+    assert type(caught.value) is KeyboardInterrupt
+    so_far = vars(caught.value)
+    return so_far["fitted"], so_far["report"]
+
+
 def test_the_first_stops_after_the_step_and_saves(rows, tmp_path, capsys):
     out = tmp_path / "a.run"
-    fitted, report = train(LOGISTIC, rows, FULL, callbacks=[CtrlC(Stepped, 3)], out=out)
+    fitted, report = stopped(LOGISTIC, rows, FULL, callbacks=[CtrlC(Stepped, 3)], out=out)
     assert (report.n_iter, report.converged) == (2, False)  # the first looked at the start
     assert report.notes == (KEPT,)
     assert load_fitted(out).report["n_iter"] == 2
@@ -77,7 +89,7 @@ def test_the_first_stops_after_the_step_and_saves(rows, tmp_path, capsys):
 
 @pytest.mark.parametrize("kind", [Started, Progressed])
 def test_before_the_first_update_there_would_be_nothing_to_keep(rows, kind, capsys):
-    fitted, report = train(LOGISTIC, rows, FULL, callbacks=[CtrlC(kind)])
+    fitted, report = stopped(LOGISTIC, rows, FULL, callbacks=[CtrlC(kind)])
     # The first pass only looks at where it stands.
     assert report.n_iter == 1
     assert np.abs(fitted.coef).max() > 0
@@ -93,7 +105,7 @@ def test_an_epoch_of_updates_ends_within(tmp_path, monkeypatch):
     monkeypatch.setattr(within_pass, "_LEAST_SECONDS", 1e9)
     training = Training(batch_size=10, max_iter=3, random_state=0)
     press = CtrlC(Progressed, 4)
-    fitted, report = train(LOGISTIC, store, training, callbacks=[press])
+    fitted, report = stopped(LOGISTIC, store, training, callbacks=[press])
     assert press.count <= 6  # one more evaluates what was learned
     # Whole chunks were learned from, and the rest of the epoch was left.
     assert 0 < report.updates < 6000
@@ -115,12 +127,13 @@ def test_the_second_interrupts_at_once_and_saves_nothing(rows, tmp_path):
 def test_the_second_may_meet_another_run(rows, monkeypatch):
     now = [1000.0]
     monkeypatch.setattr(interrupts, "perf_counter", lambda: now[0])
-    assert train(LOGISTIC, rows, FULL, callbacks=[CtrlC()])[1].notes == (KEPT,)
+    assert stopped(LOGISTIC, rows, FULL, callbacks=[CtrlC()])[1].notes == (KEPT,)
     now[0] += 9.0
-    with pytest.raises(KeyboardInterrupt):
+    with pytest.raises(KeyboardInterrupt) as caught:
         train(LOGISTIC, rows, FULL, callbacks=[CtrlC()])
+    assert not vars(caught.value)
     now[0] += 11.0
-    assert train(LOGISTIC, rows, FULL, callbacks=[CtrlC()])[1].notes == (KEPT,)
+    assert stopped(LOGISTIC, rows, FULL, callbacks=[CtrlC()])[1].notes == (KEPT,)
 
 
 def test_one_that_comes_when_all_is_done_is_not_swallowed(rows, tmp_path, capsys):
@@ -184,10 +197,25 @@ def test_an_estimator_keeps_what_it_learned_and_warns_of_nothing(monkeypatch):
         return self
 
     monkeypatch.setattr(Interrupts, "__enter__", enter_and_press)
-    model = LogisticRegression(solver="lbfgs", tol=0).fit(X, X[:, 0] > 0)
+    model = LogisticRegression(solver="lbfgs", tol=0)
+    with pytest.raises(KeyboardInterrupt):
+        model.fit(X, X[:, 0] > 0)
     assert model.report_.n_iter == 1
     assert model.report_.notes == (KEPT,)
     assert model.score(X, X[:, 0] > 0) > 0.5
+
+
+@pytest.mark.parametrize("searches", [False, True])
+def test_one_ends_a_search_and_no_score_of_a_fit_cut_short_is_returned(searches):
+    X = np.random.default_rng(0).standard_normal((500, 4))
+    y, press = X[:, 0] > 0, CtrlC(Stepped, 5)
+    # Clones copy callbacks, but for functions.
+    model = LogisticRegression(solver="lbfgs", tol=0, callbacks=(lambda event: press(event),))
+    search = GridSearchCV(model, {"C": [0.1, 1.0]}, cv=3)
+    fit = partial(search.fit, X, y) if searches else partial(cross_val_score, model, X, y, cv=3)
+    with pytest.raises(KeyboardInterrupt):
+        fit()
+    assert press.count == 5  # no other fold has begun
 
 
 def test_signals_are_taken_and_given_back():

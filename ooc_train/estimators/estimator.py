@@ -18,12 +18,7 @@ from ooc_train.core.sums import Array
 from ooc_train.estimators.fit_callbacks import bar_of, following, with_callbacks
 from ooc_train.estimators.predicting import Postprocess
 from ooc_train.estimators.shared_parameters import settings_from
-from ooc_train.estimators.validation import (
-    NO_ROWS,
-    Rows,
-    ValidatingEstimator,
-    seed_of,
-)
+from ooc_train.estimators.validation import NO_ROWS, Rows, ValidatingEstimator, seed_of
 from ooc_train.inference.outputs import Kind
 from ooc_train.inference.predict import evaluate, predict, predict_store
 from ooc_train.inference.raw_files import predict_files
@@ -104,19 +99,28 @@ class Estimator(ValidatingEstimator):
             )
         max_iter = training.max_iter or model.default_max_iter
         attributes = partial(self._attributes, flat=data.flat, labels=data.labels)
+        interrupt: KeyboardInterrupt | None = None
         with following(self, rows, max_iter, attributes) as callbacks:
-            fitted, report = train(
-                model,
-                data.inputs,
-                training,
-                validation=self._validation_inputs(validation, data.inputs),
-                callbacks=callbacks,
-                memory_ceiling=self.memory_ceiling,
-                start=start,
-                checkpoint=checkpoint,
-            )
+            try:
+                fitted, report = train(
+                    model,
+                    data.inputs,
+                    training,
+                    validation=self._validation_inputs(validation, data.inputs),
+                    callbacks=callbacks,
+                    memory_ceiling=self.memory_ceiling,
+                    start=start,
+                    checkpoint=checkpoint,
+                )
+            except KeyboardInterrupt as caught:
+                so_far = vars(caught)
+                if "fitted" not in so_far:
+                    raise
+                interrupt, fitted, report = caught, so_far["fitted"], so_far["report"]
         self._keep(fitted, report, flat=data.flat, labels=data.labels)
         self._partial_fit_state = None
+        if interrupt is not None:
+            raise interrupt
         return report
 
     def _attributes(

@@ -1,7 +1,7 @@
 """Ctrl-C as a request: the run ends after its current step and keeps what it has learned.
 
-A second Ctrl-C within ten seconds interrupts at once, even in another run. So a loop of many short
-fits can be ended too.
+In Python `KeyboardInterrupt` follows, with the model so far, so that loops of fits end too. A
+second Ctrl-C within ten seconds interrupts at once, even in another run.
 """
 
 import multiprocessing
@@ -15,6 +15,7 @@ from typing import Any, Self
 
 from ooc_train.core.text import counted, log
 from ooc_train.runs.events import Ended, Event, Stop
+from ooc_train.runs.fitted import Fitted
 from ooc_train.runs.report import Report
 
 _AGAIN_SECONDS = 10.0
@@ -29,6 +30,20 @@ ENDS = (signal.SIGINT, signal.SIGHUP, signal.SIGTERM)
 """Signals that ask a run to end."""
 
 _last_request = -_AGAIN_SECONDS
+
+
+def interrupted(fitted: Fitted, report: Report) -> KeyboardInterrupt:
+    """Return what `train` raises where Ctrl-C ended a run, with the model so far as attributes.
+
+    The type is that of Python itself: of a subclass, the process would end with status 1, and a
+    loop of a shell would go on.
+    """
+    error = KeyboardInterrupt(
+        "Ctrl-C ended the run after a step; the attributes fitted and report of this error hold "
+        "the model so far"
+    )
+    vars(error).update(fitted=fitted, report=report)
+    return error
 
 
 class Interrupts:
@@ -83,6 +98,11 @@ class Interrupts:
                 line = "\n" if sys.stderr.isatty() else ""
                 log(f"{line}stopping after this step; Ctrl-C again interrupts at once")
         raise Stop(f"stopped by {_CAUSES[self.received]} before its end")
+
+    @property
+    def has_stopped(self) -> bool:
+        """Whether Ctrl-C has stopped the run."""
+        return self._stop_raised and self.received is signal.SIGINT
 
     def conclude(self, report: Report) -> None:
         """Print on stderr how the run ended, if it was stopped."""

@@ -14,7 +14,7 @@ from ooc_train.memory.ceiling import Ceiling
 from ooc_train.models.model import Model
 from ooc_train.models.network_problem import NetworkProblem
 from ooc_train.monitoring.driver import TrainingPage
-from ooc_train.monitoring.interrupts import ENDS, Interrupts
+from ooc_train.monitoring.interrupts import ENDS, Interrupts, interrupted
 from ooc_train.runs.events import Callback, Ended, Saving
 from ooc_train.runs.fitted import Fitted
 from ooc_train.runs.report import Report
@@ -49,7 +49,8 @@ def train(
     """Fit a model to data.
 
     Ctrl-C ends the run after the current step, or within about a second of an epoch of updates over
-    a store. The model so far is returned and saved. A second Ctrl-C interrupts at once. With
+    a store. It is saved as it stands, and `KeyboardInterrupt` is raised, whose attributes `fitted`
+    and `report` are the model so far. A second Ctrl-C interrupts at once and saves nothing. With
     checkpoints SIGTERM and a closed terminal (SIGHUP) end the run likewise, and then the process,
     unless it handles them itself.
 
@@ -105,6 +106,8 @@ def train(
         If the data are damaged.
     Diverged
         If the loss or a parameter is not finite.
+    KeyboardInterrupt
+        If Ctrl-C ended the run.
     InvalidRun
         If the checkpoint is of other data or settings, or is damaged.
     OutputExists
@@ -179,6 +182,8 @@ def train(
             run.note(f"saved in {report.saved_in}")
         run.emit(Ended(report.converged, report.seconds, report.memory))
         interrupts.conclude(report)
+    if interrupts.has_stopped:
+        raise interrupted(fitted, report)
     return fitted, report
 
 
