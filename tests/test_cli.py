@@ -841,7 +841,7 @@ def test_a_regression_does_not_learn_the_codes_of_classes(scheduler, tmp_path):
             result = here("train", tmp_path / name, "--model", model)
             assert result.exit_code == 1
             assert f"has the classes {listed} as codes from 0" in result.stderr
-            assert "use the model 'logistic'" in result.stderr
+            assert "or train a classifier, such as 'logistic'" in result.stderr
     result = here("train", tmp_path / "same", "--model", "ridge", "--scheduler", scheduler)
     note = "note: y holds the classes 0, 1, which the regression takes as numbers\n"
     assert note in result.stderr

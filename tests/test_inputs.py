@@ -14,6 +14,7 @@ from ooc_train import cli
 from ooc_train.errors import CeilingExceeded, InvalidStore, NonFiniteData
 from ooc_train.models.classification_models import LogisticModel
 from ooc_train.solvers.training_settings import Training
+from ooc_train.store.jobs.rechunk import rechunk_store
 from ooc_train.store.jobs.rewriting_commands import small_chunks_note
 from ooc_train.store.opening.opener import open_store
 from ooc_train.store.reading.chunks import ChunkReader
@@ -235,7 +236,10 @@ def test_a_negative_weight_of_a_dask_array(tmp_path):
         ((X, CODES, WEIGHT[1:]), "X has 60 rows and sample_weight has 59"),
         ((X, CODES, WEIGHT[:, None]), r"sample_weight has shape \(60, 1\)"),
         ((X[:, 0], CODES), r"X has shape \(60,\); give one row a sample"),
-        ((X, np.stack([CODES, CODES], axis=1)), r"y has shape \(60, 2\): labels are one column"),
+        (
+            (X, np.stack([CODES, CODES], axis=1)),
+            r"y has shape \(60, 2\): labels are one column; take one",
+        ),
     ],
 )
 def test_shapes_that_do_not_fit_are_reported_with_their_figures(arguments, said):
@@ -253,9 +257,38 @@ def test_a_store_brings_its_own_y(tmp_path):
     with pytest.raises(InvalidStore, match="has no y"):
         read_inputs(bare, classifier=False)
     wide = write_store(tmp_path / "c", X, np.stack([CODES, CODES], axis=1))
-    with pytest.raises(InvalidStore, match=r"y of shape \(60, 2\): labels are one column"):
+    with pytest.raises(
+        InvalidStore, match=r"y of shape \(60, 2\): labels are one column; take .* y="
+    ):
         read_inputs(wide, classifier=True)
     assert read_inputs(wide, classifier=False).source.n_outputs == 2
+
+
+@pytest.mark.parametrize("kind", ["codes", "numbers", "text", "ours", "zarr v2"])
+def test_a_y_of_one_column_holds_labels(tmp_path, kind):
+    values = {"codes": CODES, "numbers": CODES * 5 - 4, "text": np.array(["c", "a", "b"])[CODES]}
+    y = values.get(kind, CODES)[:, None]
+    if kind == "ours":
+        write_store(tmp_path / "a", X, y)
+    else:
+        group = zarr.open_group(
+            tmp_path / "a", mode="w", zarr_format=2 if kind in ("zarr v2", "text") else 3
+        )
+        group.create_array("X", data=X, chunks=(7, 2))
+        made = group.create_array(
+            "y", shape=y.shape, dtype=y.dtype, chunks=(9, 1), config={"write_empty_chunks": True}
+        )
+        made[...] = y
+    due = read_inputs(X, y, classifier=True)
+    found = read_inputs(tmp_path / "a", classifier=True)
+    assert found.classes == due.classes
+    np.testing.assert_array_equal(y_of(found), y_of(due))
+    if kind != "text":
+        assert read_inputs(tmp_path / "a", classifier=False).source.n_outputs == 1
+    else:
+        assert rechunk_store(tmp_path / "a", tmp_path / "b")[0].classes == ("a", "b", "c")
+        with pytest.raises(InvalidStore, match=r"name an array of numbers, .* train a classifier"):
+            read_inputs(tmp_path / "a", classifier=False)
 
 
 def test_statistics_count_only_with_the_weights_they_were_made_with(tmp_path):

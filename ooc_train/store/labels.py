@@ -28,6 +28,14 @@ def has_labels(y: ArrayLayout | None) -> bool:
     return y is not None and (y.is_text or y.names is not None)
 
 
+def one_column(store: Store) -> Store:
+    """Return a store whose y of shape (row, 1) is read as (row,), as labels are; else the same."""
+    y = store.y
+    if y is None or y.row_shape != (1,):
+        return store
+    return replace(store, y=replace(y, shape=(y.n_rows,)))
+
+
 def labels_term(*layouts: ArrayLayout | None) -> Term:
     """Return the memory term of reading whole arrays chunk by chunk."""
     size = _READING_BYTES
@@ -56,9 +64,11 @@ def with_classes(store: Store, classes: tuple[Scalar, ...] = ()) -> Store:
     CorruptChunk, NonFiniteData
         As in `ChunkReader`.
     """
-    y = store.y
+    column = one_column(store)
+    y = column.y
     if y is None or not has_labels(y):
         return store
+    store = column
     stored = store.distinct_labels()
     named = None if y.names is None else dict(y.names)
     names = [_name(label, named, store.path) for label in stored.tolist()]

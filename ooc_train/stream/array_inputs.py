@@ -7,7 +7,7 @@ from numpy.typing import NDArray
 
 from ooc_train.core.text import counted
 from ooc_train.stream.array_source import ArraySource, beside
-from ooc_train.stream.checks import require_finite, require_weights
+from ooc_train.stream.checks import not_one_column, require_finite, require_weights
 from ooc_train.stream.classes import Label, codes_of_labels, plain, require_labels
 from ooc_train.stream.dask_arrays import aligned, coded, label_weights
 from ooc_train.stream.dask_source import dask_source
@@ -40,7 +40,7 @@ def read_arrays(
     totals = None
     if classifier:
         if y.size != len(X):
-            raise ValueError(f"y has shape {y.shape}: labels are one column")
+            raise ValueError(not_one_column(y.shape))
         y = y.ravel()
         if y.dtype.kind == "f":
             require_finite(y, 0, "y")
@@ -82,7 +82,7 @@ def read_dask(
     totals, total = None, float(X.shape[0])
     if classifier and y.ndim == 2:
         if y.shape[1] != 1:
-            raise ValueError(f"y has shape {y.shape}: labels are one column")
+            raise ValueError(not_one_column(y.shape))
         y = y[:, 0]
     if classifier or weight is not None:
         y_labels = y if classifier else None

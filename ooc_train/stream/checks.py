@@ -22,3 +22,9 @@ def require_weights(values: NDArray[Any], start: int) -> None:
     if (values < 0).any():
         row = int(np.argmax(values < 0))
         raise ValueError(f"row {start + row} has the weight {values[row]:g}; weights are >= 0")
+
+
+def not_one_column(shape: tuple[int, ...], name: str = "y has") -> str:
+    """Return why labels of this shape are refused, and what makes one column of them."""
+    which = "take one of them, y[:, 0]; of one-hot columns, y.argmax(axis=1)"
+    return f"{name} shape {shape}: labels are one column; {which}"

@@ -24,7 +24,7 @@ from ooc_train.store.labels import with_classes
 from ooc_train.store.opening.finding import find_node
 from ooc_train.store.opening.named_arrays import Role, array_of, named_array
 from ooc_train.store.writing.temporary import write_temporary
-from ooc_train.stream.checks import require_finite, require_weights
+from ooc_train.stream.checks import not_one_column, require_finite, require_weights
 from ooc_train.stream.classes import ROWS_AT_A_TIME, Label, codes_of_labels, plain, require_labels
 from ooc_train.stream.dask_arrays import block_bytes, computed_blocks, dask_rows
 from ooc_train.stream.kinds import as_labels, as_numbers, is_dask
@@ -222,7 +222,7 @@ def _with_numbers(store: Store, values: Any, scratch: Scratch) -> Store:
 def _with_labels(store: Store, values: Any, classes: tuple[Label, ...], scratch: Scratch) -> Store:
     shape = _require_rows(store, "y", values)
     if len(shape) > 1 and shape[1:] != (1,):
-        raise ValueError(f"y has shape {shape}: labels are one column")
+        raise ValueError(not_one_column(shape))
 
     def labels() -> Iterator[NDArray[Any]]:
         for start, piece in _pieces(store, "y", values):

@@ -12,7 +12,8 @@ from ooc_train.store.dataset import Store
 from ooc_train.store.format.arrays import ArrayLayout
 from ooc_train.store.jobs.rewriting_commands import rechunk_command, small_chunks_note
 from ooc_train.store.jobs.store_records import arrays_of
-from ooc_train.store.labels import has_labels, labels_term, with_classes
+from ooc_train.store.labels import has_labels, labels_term, one_column, with_classes
+from ooc_train.stream.checks import not_one_column
 from ooc_train.stream.classes import Label, labels_of
 from ooc_train.stream.input_data import Inputs
 from ooc_train.stream.store_source import StoreSource
@@ -57,8 +58,9 @@ def read_store(store: Store, *, classifier: bool, classes: tuple[Label, ...]) ->
         )
     if not classifier and has_labels(store.y):
         raise InvalidStore(
-            f"{store.path} has labels of classes in y, and a regression needs numbers; use the "
-            "model 'logistic', or name an array of numbers"
+            f"{store.path} has labels of classes in y, and a regression needs numbers; name an "
+            "array of numbers, as open_store(path, y=NAME), or train a classifier, such as "
+            "'logistic'"
         )
     labels = None
     found: tuple[Label, ...] = ()
@@ -66,9 +68,11 @@ def read_store(store: Store, *, classifier: bool, classes: tuple[Label, ...]) ->
     if not classifier and store.classes is not None:
         notes.append(_numeric_classes_note(store.path, store.classes))
     if classifier:
-        if store.y.row_shape:
+        store = one_column(store)
+        if store.y is not None and store.y.row_shape:
             raise InvalidStore(
-                f"{store.path} has a y of shape {store.y.shape}: labels are one column"
+                f"{store.path} has a {not_one_column(store.y.shape, 'y of')}; write that array, "
+                "and name it, as open_store(path, y=NAME)"
             )
         try:
             store = with_classes(store, classes)
@@ -108,7 +112,7 @@ def _numeric_classes_note(path: str, classes: tuple[Label, ...]) -> str:
     if any(isinstance(label, str) or label != code for code, label in enumerate(classes)):
         raise InvalidStore(
             f"{path} has the classes {listed(classes)} as codes from 0, and a regression would "
-            "learn the codes; use the model 'logistic', or ingest the target as a number (task "
-            "'regression')"
+            "learn the codes; ingest the target as a number (task 'regression'), or train a "
+            "classifier, such as 'logistic'"
         )
     return f"y holds the classes {listed(classes)}, which the regression takes as numbers"
