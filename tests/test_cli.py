@@ -888,21 +888,21 @@ def test_regressors_by_other_losses_are_models(tmp_path, scheduler, options, mod
 @pytest.mark.parametrize(
     ("options", "model", "passes"),
     [
-        (["linear-svc", "--C", "0.5"], LinearSVCModel(C=0.5), "passes, loss "),
+        (["linear-svc", "--C", "0.5"], LinearSVCModel(C=0.5), "passes, squared hinge loss "),
         (
             ["linear-svc", "--loss", "hinge", "--batch-size", "chunk", "--max-iter", "2"],
             LinearSVCModel(loss="hinge"),
-            "passes, loss ",
+            "passes, hinge loss ",
         ),
         (
             ["sgd-classifier", "--loss", "log_loss", "--max-iter", "2"],
             SGDClassifierModel(loss="log_loss"),
-            "passes, loss ",
+            "passes, logistic loss ",
         ),
         (
             ["ridge-classifier", "--class-weight", "balanced"],
             RidgeClassifierModel(class_weight="balanced"),
-            "1 pass, loss ",
+            "1 pass, half squared error ",
         ),
     ],
 )
@@ -916,7 +916,7 @@ def test_classifiers_by_margins_are_models(tmp_path, scheduler, options, model, 
     assert load_fitted(out).coef.shape == (3, 5)
     if "--batch-size" not in options:
         assert load_fitted(out).training.batch_size == model.default_batch_size
-    assert re.search(r"^loss +[\d.]+", here("info", out).stdout, re.MULTILINE)
+    assert re.search(r"(loss|error) +[\d.]+", here("info", out).stdout, re.MULTILINE)
     measured = json.loads(here("evaluate", out, data, "--json", "--scheduler", scheduler).stdout)
     assert measured["accuracy"] > 0.5
 
@@ -926,7 +926,7 @@ def test_probabilities_of_no_classes(made, scheduler, tmp_path):
     out = tmp_path / "a.run"
     result = here("train", made, "--model", "ridge", "--out", out, "--scheduler", scheduler)
     assert result.exit_code == 0, result.stderr
-    assert result.stdout.startswith("1 pass, loss 0.")
+    assert result.stdout.startswith("1 pass, half squared error 0.")
     refused = here("predict", out, made, tmp_path / "out.zarr", "--proba")
     assert refused.exit_code == 1
     assert "--proba needs classes" in refused.stderr

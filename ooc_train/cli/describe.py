@@ -186,7 +186,7 @@ def describe_run(path: str, fitted: "Fitted") -> dict[str, Any]:
 
 def run_text(path: str, fitted: "Fitted") -> str:
     """Return the description of a run as lines."""
-    from ooc_train.inference.outputs import Outputs
+    from ooc_train.inference.outputs import loss_name
     from ooc_train.runs.report import report_of
 
     report = report_of(fitted.report, path)
@@ -198,7 +198,7 @@ def run_text(path: str, fitted: "Fitted") -> str:
         ("classes", one_line(few(fitted.classes)) or "none"),
         ("rows", counted(report.n_rows, "training row")),
         ("passes", f"{report.passes:.4g}, {counted(report.updates, 'update')}"),
-        (Outputs.of(fitted).loss_name, f"{losses(report.loss, None)}{met}"),
+        (loss_name(fitted), f"{losses(report.loss, None)}{met}"),
         ("seconds", approximate_duration(report.seconds)),
         ("memory", str(report.memory)),
     ]

@@ -129,7 +129,7 @@ def train(
         max_seconds=training.max_seconds,
     ) as bar:
         from ooc_train.core.output_kinds import RUN, require_output
-        from ooc_train.inference.outputs import Outputs
+        from ooc_train.inference.outputs import loss_name
         from ooc_train.monitoring.interrupts import ENDS, Interrupts
         from ooc_train.plotting.figures import require_figure, save
         from ooc_train.runs.events import Event, Started
@@ -192,7 +192,7 @@ def train(
             print_json(report.to_json() | {"out": report.saved_in, "plot": plot})
         else:
             interrupted = interrupts.received is not None
-            _print_report(report, plot, Outputs.of(fitted).loss_name, interrupted=interrupted)
+            _print_report(report, plot, loss_name(fitted), interrupted=interrupted)
 
 
 def _task(

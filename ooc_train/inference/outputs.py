@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 from ooc_train.core.sums import Array
 from ooc_train.objective.loss import Loss
 from ooc_train.objective.losses.logistic import Logistic
+from ooc_train.objective.losses.squared import Squared
 from ooc_train.runs.fitted import Fitted, Label
 
 ByClass = Literal["probability", "log_probability"]
@@ -19,6 +20,28 @@ _LINEAR = ("truncated linear", "probability")
 """Links of which z is twice the probability, less 1, cut off at 0 and 1 or always between them."""
 
 Kind = Literal["prediction", "decision"] | ByClass
+
+
+def loss_name(fitted: Fitted) -> str:
+    """Return what users call the loss of a model; "loss" where a criterion of PyTorch is the loss.
+
+    Examples
+    --------
+    >>> from ooc_train import PoissonModel, RidgeModel, train
+    >>> fitted, _ = train(RidgeModel(), np.eye(3), y=[1.0, 2.0, 4.0])
+    >>> loss_name(fitted)
+    'half squared error'
+    >>> fitted, _ = train(PoissonModel(), np.eye(3), y=[1.0, 2.0, 4.0])
+    >>> loss_name(fitted)
+    'poisson loss'
+    """
+    if hasattr(fitted.model, "criterion"):
+        return "loss"
+    if Outputs.of(fitted).is_log_loss:
+        return "log-loss"
+    if isinstance(fitted.loss, Squared):
+        return "half squared error"
+    return f"{fitted.loss.name.replace('_', ' ')} loss"
 
 
 @dataclass(frozen=True, eq=False)
@@ -96,11 +119,6 @@ class Outputs:
         """Whether the loss is minus the log-likelihood of the probabilities."""
         single = self.n_outputs == 1 or self.loss.kind == "rowwise"
         return self.has_positive_probabilities and single
-
-    @property
-    def loss_name(self) -> str:
-        """What users call the loss."""
-        return "log-loss" if self.is_log_loss else "loss"
 
     def _require_probabilities(self) -> None:
         if not self.has_probabilities:
