@@ -80,7 +80,7 @@ def test_folders(tmp_path):
 
     refused("is a folder that holds nothing, and no Zarr")
     (tmp_path / "notes").write_text("")
-    refused("1 files and folders of other kinds")
+    refused("holds 1 entry of other kinds")
     for name, values in (("X", X), ("y", X[:, 0])):
         zarr.create_array(tmp_path / name, data=values)
     refused(r"without metadata of Zarr, around X, y; give the path of X.*y='\.\./y'")

@@ -127,3 +127,17 @@ def test_the_command_names_them_and_fails(tmp_path):
     assert "300 are bad" in ran.stdout
     ran = CliRunner().invoke(cli.app, ["verify", str(path), "--quiet", "--json"])
     assert len(json.loads(ran.stdout)["damages"]) == 300
+
+
+@pytest.mark.parametrize(
+    ("rows", "damaged", "said"),
+    [(20, 0, "1 chunk (160 B): it is whole"), (20, 1, "1 is bad"), (40, 2, "2 are bad")],
+)
+def test_the_command_counts_in_words(tmp_path, rows, damaged, said):
+    group = zarr.open_group(tmp_path / "a.zarr", mode="w")
+    values = np.ones((rows, 2), "f4")
+    group.create_array("X", data=values, chunks=(20, 2))
+    for chunk in range(damaged):
+        (tmp_path / "a.zarr" / "X" / "c" / str(chunk) / "0").unlink()
+    ran = CliRunner().invoke(cli.app, ["verify", str(tmp_path / "a.zarr")])
+    assert said in ran.stdout

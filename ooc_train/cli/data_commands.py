@@ -249,8 +249,11 @@ def verify(
             typer.echo(printable(with_option_names(damage.why, _OF_VERIFY)))
         if len(found.damages) > _MOST_DAMAGES:
             typer.echo(f"and {len(found.damages) - _MOST_DAMAGES:,} more; --json has all")
-        bad = "all are whole" if found.whole else f"{len(found.damages):,} are bad"
-        typer.echo(f"{chunks}: {bad} | memory: {found.memory}")
+        bad = len(found.damages)
+        state = f"{bad:,} {'is' if bad == 1 else 'are'} bad"
+        if found.whole:
+            state = "it is whole" if found.chunks == 1 else "all are whole"
+        typer.echo(f"{chunks}: {state} | memory: {found.memory}")
     if not found.whole:
         raise typer.Exit(1)
 

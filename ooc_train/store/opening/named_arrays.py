@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
-from ooc_train.core.text import listed
+from ooc_train.core.text import counted, listed
 from ooc_train.errors import InvalidStore
 from ooc_train.store.format.arrays import ArrayLayout
 from ooc_train.store.opening.finding import find_array, group_around
@@ -73,7 +73,7 @@ def with_manifest_rows(
     n_rows = manifest.get("n_rows", layout.n_rows)
     if layout.n_rows < n_rows:
         raise InvalidStore(
-            f"{path}: {role} has {layout.n_rows:,} rows, the manifest counts {n_rows:,}"
+            f"{path}: {role} has {counted(layout.n_rows, 'row')}, the manifest counts {n_rows:,}"
         )
     return layout.with_rows(n_rows)
 

@@ -9,6 +9,7 @@ from dataclasses import replace
 from typing import Any, get_args
 
 from ooc_train.core.replacements import undo_replacement
+from ooc_train.core.text import counted
 from ooc_train.errors import InvalidStore, StoreChanged, StoreNotFound
 from ooc_train.store.dataset import Store
 from ooc_train.store.format.arrays import ArrayLayout
@@ -148,8 +149,9 @@ def _share_of(store: Store, share: StoreShare, path: str) -> Store:
         )
     if store.X.part_rows != share.chunk_rows:
         raise InvalidStore(
-            f"{path} is a share of chunks of {share.chunk_rows:,} rows, and {store.X.path} is read "
-            f"by {store.X.part_rows:,}; leave out X=, or split the store again"
+            f"{path} is a share of chunks of {counted(share.chunk_rows, 'row')}, and "
+            f"{store.X.path} is read by {store.X.part_rows:,}; leave out X=, or "
+            "split the store again"
         )
     n = share.n_stored
     return replace(
@@ -241,9 +243,11 @@ def _require_consistent(path: str, X: ArrayLayout, manifest: Mapping[str, Any]) 
     wrong = None
     columns = math.prod(X.row_shape)
     if names is not None and len(names) != columns:
-        wrong = f"names {len(names):,} columns, and X has {columns:,}"
+        wrong = f"names {counted(len(names), 'column')}, and X has {columns:,}"
     elif counts is not None and len(counts) != len(classes or ()):
-        wrong = f"counts the rows of {len(counts):,} classes, and names {len(classes or ()):,}"
+        wrong = (
+            f"counts the rows of {counted(len(counts), 'class')}, and names {len(classes or ()):,}"
+        )
     elif classes is not None and (not classes or len(set(classes)) < len(classes)):
         wrong = "names no class, or one twice"
     elif statistics is not None:
@@ -271,7 +275,9 @@ def _assemble(path: str, manifest: Mapping[str, Any], layouts: Mapping[str, Arra
     for role, layout in layouts.items():
         require_axes(path, role, layout)
         if layout.n_rows != X.n_rows:
-            raise InvalidStore(f"{path}: {role} has {layout.n_rows:,} rows, X has {X.n_rows:,}")
+            raise InvalidStore(
+                f"{path}: {role} has {counted(layout.n_rows, 'row')}, X has {X.n_rows:,}"
+            )
     if 0 in X.shape:
         raise InvalidStore(f"{path}: X has shape {X.shape}: it is empty")
     _require_consistent(path, X, manifest)

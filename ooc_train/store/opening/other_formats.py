@@ -4,6 +4,7 @@ import os
 import shlex
 
 from ooc_train.core.files import read_start
+from ooc_train.core.text import counted
 from ooc_train.tables.names import format_of
 
 _METADATA = ("zarr.json", ".zgroup", ".zarray", ".zattrs", ".zmetadata")
@@ -128,7 +129,7 @@ def _folder(path: str) -> str | None:
             f"{path} is a folder without metadata of Zarr, around {', '.join(arrays[:5])}; give "
             "the path of X, and that of y from there, as open_store(path, y='../y')"
         )
-    held = f"{len(names):,} files and folders of other kinds" if names else "nothing"
+    held = f"{counted(len(names), 'entry')} of other kinds" if names else "nothing"
     return (
         f"{path} is a folder that holds {held}, and no Zarr; make a store of tables by "
         "`ooc-train ingest`, or of arrays by ooc_train.StoreWriter"

@@ -6,6 +6,8 @@ from typing import Any
 
 from numpy.typing import NDArray
 
+from ooc_train.core.text import counted
+
 _BLOSC_SIZES = struct.Struct("<4xI4xI")
 
 
@@ -43,7 +45,7 @@ def decode_zstd(encoded: memoryview, out: NDArray[Any]) -> None:
     # If the frame holds less, numcodecs fills a part of `out` and raises no error.
     size = _zstd_content_size(encoded)
     if size is not None and size != out.nbytes:
-        raise DamageError(f"its zstd frame holds {size:,} bytes, expected {out.nbytes:,}")
+        raise DamageError(f"its zstd frame holds {counted(size, 'byte')}, expected {out.nbytes:,}")
     _decompress(zstd.decompress, encoded, out)
 
 

@@ -13,6 +13,7 @@ import numpy as np
 from crc32c import crc32c
 from numpy.typing import NDArray
 
+from ooc_train.core.text import counted
 from ooc_train.errors import CorruptChunk
 from ooc_train.store.format.arrays import CHECKSUM_BYTES, ArrayLayout
 from ooc_train.store.format.identity import require_commit
@@ -151,7 +152,7 @@ class DirectRoute:
 
     def _require_raw(self, length: int) -> None:
         if length != self._raw_bytes:
-            raise DamageError(f"it takes {length:,} bytes, expected {self._raw_bytes:,}")
+            raise DamageError(f"it takes {counted(length, 'byte')}, expected {self._raw_bytes:,}")
 
     def _read_raw(self, fd: int, offset: int, length: int, out: NDArray[Any]) -> None:
         self._require_raw(length)
@@ -168,7 +169,9 @@ class DirectRoute:
         scratch: NDArray[np.uint8] | None,
     ) -> None:
         if not len(self._checksum) < length <= self.scratch_bytes:
-            raise DamageError(f"it takes {length:,} bytes, expected 1 to {self.scratch_bytes:,}")
+            raise DamageError(
+                f"it takes {counted(length, 'byte')}, expected 1 to {self.scratch_bytes:,}"
+            )
         if scratch is None or scratch.nbytes < length:
             held = 0 if scratch is None else scratch.nbytes
             raise ValueError(f"scratch holds {held:,} bytes, {self.scratch_bytes:,} are needed")

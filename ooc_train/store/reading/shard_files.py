@@ -7,6 +7,7 @@ from crc32c import crc32c
 from numpy.typing import NDArray
 
 from ooc_train.core.files import IrregularError, open_plain
+from ooc_train.core.text import counted
 from ooc_train.store.format.arrays import CHECKSUM_BYTES, ENTRY, MISSING, ArrayLayout
 from ooc_train.store.format.identity import IDENTITY_BYTES, wrong_identity
 from ooc_train.store.reading.decoding import DamageError, MissingChunkError
@@ -110,7 +111,7 @@ class OpenShards:
 def _read_index(fd: int, offset: int, length: int, identity: bytearray) -> bytes:
     """Read the index of a shard, which ends its file, and the identity before the index."""
     if offset < 0:
-        raise DamageError(f"its shard is {-offset:,} bytes too short for an index alone")
+        raise DamageError(f"its shard is {counted(-offset, 'byte')} too short for an index alone")
     entries, checksum = bytearray(length), bytearray(CHECKSUM_BYTES)
     end = [identity, entries, checksum] if identity else [entries, checksum]
     read_exactly(fd, end, offset, sum(map(len, end)))

@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ooc_train.core.files import IrregularError, open_plain
+from ooc_train.core.text import counted
 from ooc_train.store.format.arrays import CHECKSUM_BYTES, ENTRY, ArrayLayout
 from ooc_train.store.format.identity import IDENTITY_BYTES, wrong_identity
 from ooc_train.store.reading.direct import corrupt_chunk, require_same_store
@@ -139,7 +140,7 @@ class ZarrRoute:
             if size == 0:
                 raise corrupt_chunk(self._layout, index, f"{key} is empty")
             if size > self._max_bytes:
-                reason = f"{key} has {size:,} bytes, expected at most {self._max_bytes:,}"
+                reason = f"{key} has {counted(size, 'byte')}, expected at most {self._max_bytes:,}"
                 raise corrupt_chunk(self._layout, index, reason)
             if self._layout.store_id:
                 self._require_identity(index, shard, array.store_path / key)
