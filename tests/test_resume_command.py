@@ -8,6 +8,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import psutil
@@ -17,6 +18,7 @@ from typer.testing import CliRunner
 
 from ooc_train import Checkpoint, LogisticModel, Training, cli, make_data, train
 from ooc_train.cli.options import ResourceOptions
+from ooc_train.cli.train_command import _way_on
 from ooc_train.runs.run_loading import load_fitted
 from ooc_train.training.checkpoints import CheckpointFolder
 
@@ -49,8 +51,27 @@ def ended(tmp_path_factory):
         place = ("--out", folder / out, "--workers", 1, "--max-iter", most)
         ran = run(folder / "a.zarr", *SETTINGS, *place, *kept)
         assert ran.returncode == 0, ran.stderr
-    assert f"ooc-train train --resume {folder / 'run'}" in ran.stdout
+    way_on = f"go on, with twice the limit: ooc-train train --resume {folder / 'run'} --max-iter 4"
+    assert way_on in ran.stdout.splitlines()
     return folder
+
+
+@pytest.mark.parametrize(
+    ("end", "way_on"),
+    [
+        ("max_iter=2000000 reached", "twice the limit: {} --max-iter 4000000"),
+        ("max_passes=2.5 reached", "twice the limit: {} --max-passes 5"),
+        ("max_seconds=90 reached", "twice the limit: {} --max-seconds 180"),
+        ("target_loss=0.3 reached", "a lower target: {} --target-loss LOSS"),
+        ("early stopping, 5 evaluations in a row have not improved the validation loss", None),
+    ],
+)
+def test_the_command_that_goes_on_is_whole(end, way_on):
+    report: Any = SimpleNamespace(ended=end, saved_in="a b/k.run")
+    command = "ooc-train train --resume 'a b/k.run'"
+    due = "" if way_on is None else f"go on, with {way_on.format(command)}"
+    assert _way_on(report, interrupted=False) == due
+    assert _way_on(report, interrupted=True) == f"go on: {command}"
 
 
 def test_a_checkpoint_is_refused_before_a_cluster_starts(tmp_path, monkeypatch):
@@ -116,6 +137,7 @@ def test_a_finished_run_goes_on_by_a_higher_limit_with_other_resources(ended):
     assert load_fitted(ended / "run").training.max_iter == 4
     ran = run("--resume", ended / "run")
     assert ran.returncode == 0, ran.stderr
+    assert "time spent: \n" not in ran.stdout
     # The run that lies there may be another one since.
     ran = run(ended / "a.zarr", *SETTINGS, "--out", ended / "run", "--overwrite", "--max-iter", 1)
     assert ran.returncode == 0, ran.stderr
@@ -125,11 +147,12 @@ def test_a_finished_run_goes_on_by_a_higher_limit_with_other_resources(ended):
 
 
 @pytest.mark.slow
-def test_calls_without_a_run_to_go_on_with(tmp_path):
+def test_calls_without_a_run_to_go_on_with(tmp_path, ended):
     for given, status, said in (
         ((), 2, "STORE is missing, or --resume RUN"),
         (("--resume", tmp_path / "gone"), 1, "holds no checkpoint, so there is no run"),
         ((tmp_path, "--checkpoint-every", "5min"), 1, "--checkpoint-every needs --out RUN"),
+        (("--resume", ended / "due"), 1, f"--start {ended / 'due'} begins a new run from its"),
     ):
         ran = run(*given)
         assert ran.returncode == status, ran.stderr

@@ -1,5 +1,6 @@
 """Commands that learn a model, or would: plan, train."""
 
+import shlex
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -224,15 +225,35 @@ def _print_report(report: "Report", plot: str | None, loss: str, *, interrupted:
         typer.echo(f"privacy: {report.privacy_text}")
     if report.precision is not None:
         typer.echo(report.precision)
-    typer.echo(f"time spent: {report.time_spent}")
+    if report.time_spent:  # a run that went on with the limit that had ended it spends none
+        typer.echo(f"time spent: {report.time_spent}")
     for note in (*report.notes, *report.memory.notes):
         typer.echo(f"note: {note}")
     if report.saved_in is None:
         typer.echo("the model was not saved; --out RUN saves it")
     else:
         typer.echo(printable(f"saved in {report.saved_in}"))
-    if report.run_id and not report.converged:
-        limit = "" if interrupted else ", with a higher limit"
-        typer.echo(printable(f"go on{limit}: ooc-train train --resume {report.saved_in}"))
+    if (
+        report.run_id
+        and not report.converged
+        and (way_on := _way_on(report, interrupted=interrupted))
+    ):
+        typer.echo(printable(way_on))
     if plot is not None:
         typer.echo(printable(f"drawn in {plot}"))
+
+
+def _way_on(report: "Report", *, interrupted: bool) -> str:
+    """Return the whole command that goes on with a run; empty if a goal or the solver ended it."""
+    command = f"ooc-train train --resume {shlex.quote(str(report.saved_in))}"
+    if interrupted:
+        return f"go on: {command}"
+    limit, _, value = report.ended.removesuffix(" reached").partition("=")
+    if limit == "max_iter":
+        return f"go on, with twice the limit: {command} --max-iter {2 * int(value)}"
+    if limit in ("max_passes", "max_seconds"):
+        option = limit.replace("_", "-")
+        return f"go on, with twice the limit: {command} --{option} {2 * float(value):g}"
+    if limit == "target_loss":
+        return f"go on, with a lower target: {command} --target-loss LOSS"
+    return ""

@@ -1,5 +1,6 @@
 """A run that was ended or killed, as its checkpoints describe it to the command that goes on."""
 
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -7,6 +8,7 @@ from typing import Any
 from ooc_train.errors import InvalidRun
 from ooc_train.models.model import Model
 from ooc_train.models.model_registry import MODELS
+from ooc_train.runs.run_loading import SETTINGS_FILE
 from ooc_train.solvers.training_settings import Training
 from ooc_train.training.checkpoint_files import damaged, last_values
 
@@ -48,9 +50,12 @@ def kept_run(path: str) -> KeptRun:
     """
     found = last_values(path)
     if found is None:
+        run = path.removesuffix(".checkpoint")
+        is_saved = os.path.isfile(os.path.join(run, SETTINGS_FILE))
+        anew = f", and --start {run} begins a new run from its parameters" if is_saved else ""
         raise InvalidRun(
             f"{path} holds no checkpoint, so there is no run to go on with; "
-            "--checkpoint-every 10min keeps one of a new run"
+            f"--checkpoint-every 10min keeps one of a new run{anew}"
         )
     place, values = found
     run, about = values["run"], values["about"]
