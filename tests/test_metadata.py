@@ -134,7 +134,7 @@ OF_MANIFESTS = [
     (("feature_names",), 3, "attributes.feature_names is 3"),
     (("classes",), [[0], [1]], r"attributes.classes\[0\] is \[0\]"),
     (("classes",), [0, 0], "the manifest names no class, or one twice"),
-    (("class_counts",), [1], "counts the rows of 1 classes, and names 2"),
+    (("class_counts",), [1], "counts the rows of 1 class, and names 2"),
     (("shuffled",), "x", "attributes.shuffled is 'x'"),
     (("attributes",), None, "attributes.attributes is None"),
     (("recipe",), "x", "attributes.recipe is 'x'"),
