@@ -85,14 +85,14 @@ def test_history_keeps_the_steps_and_nothing_else():
 def test_a_line_a_step_without_a_terminal(clock):
     events = [started("sgd", 4), Progressed(3000, 2.0), stepped(2), Ended(True, 2.0)]
     assert lines_of(events, clock) == [
-        "pass 4 of 4  loss 0.5  1.5k rows/s  memory 256 MiB of 512 MiB  1s left"
+        "2 of 4 passes  loss 0.5  1.5k rows/s  memory 256 MiB of 512 MiB  1s left"
     ]
 
 
 def test_the_loss_of_validation_rows_stands_beside_the_other(clock):
     judged = replace(stepped(2), validation_loss=0.625)
     (line,) = lines_of([started("sgd", 4), judged], clock)
-    assert line.startswith("pass 1 of 4  loss 0.5 (validation 0.625)  ")
+    assert line.startswith("2 of 4 passes  loss 0.5 (validation 0.625)  ")
 
 
 @pytest.mark.parametrize(
@@ -101,6 +101,23 @@ def test_the_loss_of_validation_rows_stands_beside_the_other(clock):
 )
 def test_what_is_noted_is_a_line_where_that_is_asked(clock, settings, due):
     assert lines_of([started(), Noted("a\x1bb", 90.0), Ended(True, 91.0)], clock, **settings) == due
+
+
+def test_a_loss_stands_beside_the_passes_after_which_it_is_that_of_the_model(clock):
+    start = replace(stepped(1), n_iter=0, passes=1.0)
+    full = [Progressed(1000, 1.0), start, Progressed(2000, 2.0), replace(stepped(1), passes=2.0)]
+    known = lines_of([started("lbfgs", 8), *full], clock, seconds=20.0)
+    assert [line.split("  ")[:2] for line in known] == [
+        ["pass 1", "1k rows/s"],
+        ["1 pass", "loss at the start 0.5"],
+        ["pass 2", "loss at the start 0.5"],
+        ["2 passes", "loss 0.5"],
+    ]
+    # The rows of a pass that has just ended are those of no further pass.
+    updates = [Progressed(1000, 1.0), replace(stepped(1), passes=1.0), Progressed(1000, 1.1)]
+    known = lines_of([started("sgd", 2), *updates], clock, seconds=20.0)
+    titles = [line.split("  ")[0] for line in known]
+    assert titles == ["pass 1 of 2", "1 of 2 passes", "pass 1 of 2"]
 
 
 def test_a_line_a_second_at_most(clock):
@@ -174,7 +191,7 @@ def test_a_bar_on_a_terminal(monkeypatch):
             bar(event)
     text = stream.getvalue()
     assert text.startswith("[red]a line[/red] :smile:\n")
-    assert "pass 1 of 2" in text
+    assert "1 of 2 passes" in text
     assert "loss 0.5" in text
     # The bar is taken away, and the cursor is given back.
     assert text.endswith("\x1b[?25h\r\x1b[1A\x1b[2K")
@@ -433,5 +450,6 @@ def test_a_notebook_gets_plain_lines(clock, monkeypatch):
             bar(event)
             clock[0] += 2.0
     lines = "".join(stream.shown).splitlines()
-    assert [line.split("  ")[:2] for line in lines] == [["pass 1 of 4", "loss 0.5"]] * 2
+    due = [["2 of 4 passes", "loss 0.5"], ["3 of 4 passes", "loss 0.5"]]
+    assert [line.split("  ")[:2] for line in lines] == due
     assert all(line.isprintable() for line in lines)

@@ -1026,7 +1026,7 @@ def test_the_story_of_a_run(flights, tmp_path):
     assert plan[0].startswith("baseline ")
     # Nothing else: the plan, and a line a step.
     rest = [line for line in plan if not re.match(r"[a-z ]+ +-?[\d.]+ (B|KiB|MiB|GiB)", line)]
-    assert all(re.match(r"pass \d+  (loss|\d)", line) for line in rest)
+    assert all(re.match(r"(pass \d+|[\d.]+ pass(es)?)  (loss|\d)", line) for line in rest)
     assert evaluate(load_fitted(out), flights[1])[0]["roc_auc"] > 0.9
 
 

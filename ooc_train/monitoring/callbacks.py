@@ -152,13 +152,16 @@ class ConsoleBar(Closing):
                 if event.loss is not None:
                     self._loss = f"loss so far {losses(event.loss, self._validation)}"
                     self._metric = metric(event.metrics)
-                self._show_passes(event.seconds, self._left(event.seconds), _QUIET_SECONDS)
+                title = _pass_under_way(self._rows / self._n_rows, self._total)
+                self._show_passes(title, event.seconds, self._left(event.seconds), _QUIET_SECONDS)
             case Stepped():
                 self._validation = event.validation_loss
-                self._loss = f"loss {losses(event.loss, self._validation)}"
+                at = "" if event.n_iter else "at the start "
+                self._loss = f"loss {at}{losses(event.loss, self._validation)}"
                 # A pass that has just ended leaves no time of its own.
                 left = "" if self._total is None else self._left(event.seconds)
-                self._show_passes(event.seconds, left, _LINE_SECONDS)
+                title = _passes_done(event.passes, self._total)
+                self._show_passes(title, event.seconds, left, _LINE_SECONDS)
             case Noted() if self._verbose:
                 self.say(f"after {format_duration(round(event.seconds))}: {event.text}")
             case Saving():
@@ -177,11 +180,8 @@ class ConsoleBar(Closing):
             self._notebook.show(title, None, figures)
             self._notebook.end()  # what begins is seen at once
 
-    def _show_passes(self, seconds: float, left: str, line_seconds: float) -> None:
+    def _show_passes(self, title: str, seconds: float, left: str, line_seconds: float) -> None:
         passes = self._rows / self._n_rows
-        title = f"pass {int(passes) + 1}"
-        if self._total is not None:
-            title = f"pass {min(int(passes) + 1, math.ceil(self._total))} of {self._total:g}"
         if self._first is None:
             self._first = self._rows, seconds
         rate = self._rate(seconds)
@@ -281,6 +281,33 @@ class _BestEffortStream(io.TextIOBase):
     @property
     def encoding(self) -> str:  # type: ignore[override] # an attribute there
         return getattr(self._to, "encoding", None) or "utf-8"
+
+
+def _pass_under_way(passes: float, total: float | None) -> str:
+    """Return the number of the pass that the last rows were of.
+
+    Examples
+    --------
+    >>> _pass_under_way(0.2, None), _pass_under_way(2.0, 5.0), _pass_under_way(5.1, 5.0)
+    ('pass 1', 'pass 2 of 5', 'pass 5 of 5')
+    """
+    number = max(1, math.ceil(passes))
+    return (
+        f"pass {number}" if total is None else f"pass {min(number, math.ceil(total))} of {total:g}"
+    )
+
+
+def _passes_done(passes: float, total: float | None) -> str:
+    """Return the passes after which a model has the loss beside them.
+
+    Examples
+    --------
+    >>> _passes_done(1.0, None), _passes_done(2.14, None), _passes_done(2.0, 5.0)
+    ('1 pass', '2.14 passes', '2 of 5 passes')
+    """
+    if total is None:
+        return counted(passes, "pass", ".4g")
+    return f"{min(passes, total):.4g} of {counted(total, 'pass', 'g')}"
 
 
 def _make_bar(stream: IO[str]) -> "Progress":
