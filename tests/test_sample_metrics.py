@@ -121,6 +121,21 @@ def test_metrics_are_those_of_the_sample_and_change_no_bit(name, made, samples, 
     assert watched[1].passes == plain[1].passes  # the rows of the sample do not count
 
 
+@pytest.mark.usefixtures("often")
+def test_the_sample_of_a_share_of_a_store_is_rows_of_it(made, samples, tmp_path, monkeypatch):
+    X, y = made
+    monkeypatch.setattr(sample_metrics, "_SHARE", 20)
+    store = write_store(tmp_path / "made.zarr", X, y, chunk_rows=CHUNK, shuffled=0)
+    training = Training(solver="lbfgs", max_iter=3, random_state=0, validation_fraction=0.3)
+    _, report = train(LogisticModel(), store, training)
+    assert any(point.metrics for point in report.within)
+    numbers = {row.tobytes(): i for i, row in enumerate(X)}
+    _, block, _ = samples[0]
+    found = [numbers[row.tobytes()] for row in block.X]
+    assert len(found) == 3 * CHUNK
+    assert found == sorted(found)
+
+
 def test_the_plan_holds_the_sample(made, tmp_path, monkeypatch):
     store = write_store(tmp_path / "made.zarr", *made, chunk_rows=CHUNK)
     monkeypatch.setattr(sample_metrics, "_LEAST_ROWS", 2 * CHUNK)

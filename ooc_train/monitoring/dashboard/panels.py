@@ -171,7 +171,7 @@ def _lines(runs: Sequence[Run]) -> dict[str, list[Any]]:
     """Return the lines of runs, one array for each run."""
     found: dict[str, list[Any]] = {}
     for one in runs:
-        steps, points = one.steps.columns(STEPS), one.within.columns(POINTS)
+        steps, points = one.steps.columns(STEPS), one.within.broken_columns(POINTS)
         columns = {name: steps[name] for name in (*OVER, "loss", "validation_loss")}
         columns |= {f"within_{name}": points[name] for name in OVER} | {"within": points["loss"]}
         for name, column in columns.items():

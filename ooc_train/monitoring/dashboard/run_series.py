@@ -83,6 +83,15 @@ class Series:
             self._table = np.array(self.rows, dtype=float).reshape(len(self.rows), len(names)).T
         return dict(zip(names, self._table, strict=True))
 
+    def broken_columns(self, names: Sequence[str]) -> dict[str, Any]:
+        """Return the columns with NaN between rows that are more than a pass apart.
+
+        A line breaks there. Of rows that were dropped, the neighbours may be farther apart.
+        """
+        columns = self.columns(names)
+        far = np.flatnonzero(np.diff(columns["passes"]) > self._every) + 1
+        return {name: np.insert(column, far, np.nan) for name, column in columns.items()}
+
 
 class Run:
     """The data of one run, as its driver sent them to the scheduler.
