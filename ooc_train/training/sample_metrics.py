@@ -6,6 +6,7 @@ sample itself, and no result of a run depends on it.
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from operator import itemgetter
 from typing import Any
 
 import numpy as np
@@ -100,8 +101,9 @@ class SampleMetrics:
         if self._block is not None or not partitions:
             return
         runs = [(source.first_row(each), source.first_row(each + 1)) for each in partitions]
-        parts = dict(stream.map(_Rows(self._most_rows // len(runs)), runs, counted=False))
-        found = [parts[start] for start, _ in runs]  # they arrive in any order
+        parts = stream.map(_Rows(self._most_rows // len(runs)), runs, counted=False)
+        # They arrive in any order; rows of a share have the numbers that they have in the data.
+        found = [part for _, part in sorted(parts, key=itemgetter(0))]
         X, y, weight = (
             None if part[0] is None else np.concatenate(part) for part in zip(*found, strict=True)
         )
@@ -157,7 +159,7 @@ class _Rows:
         return {}
 
     def run(self, blocks: Iterator[Block], workspace: Arrays) -> tuple[int, tuple[Any, ...]]:
-        """Return the first row of a run, and X, y and weights of the chosen rows."""
+        """Return the number of a run's first row, and X, y and weights of the chosen rows."""
         del workspace
         first, left, parts = -1, self.most, []
         for block in blocks:
