@@ -481,4 +481,4 @@ def test_the_command_tells_the_budget(tmp_path):
     done = CliRunner().invoke(cli.app, ["info", str(tmp_path / "run")])
     assert "withheld" in done.stdout
     done = CliRunner().invoke(cli.app, ["train", "--help"])
-    assert "private." in done.stdout
+    assert "private:" in done.stdout
