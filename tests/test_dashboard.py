@@ -838,6 +838,26 @@ def test_a_failed_run_is_told_of_in_a_word_and_tabs_without_data_are_disabled():
     assert [panel.disabled for panel in part.root.tabs] == [False] * 4
 
 
+def test_the_line_of_losses_within_passes_breaks_where_a_pass_has_none():
+    runs = run_of_points(1)
+    run = runs["run"]
+    for passes, loss in ((0.9, 0.4), (10.2, 0.3), (10.7, 0.2)):
+        run.within.append((passes, 1, passes, loss, *(np.nan,) * 3))
+    panel = SINGLE_PANELS["loss"]()
+    page_module._View(runs, [panel]).refresh()
+    (thin,) = panel.lines.data["within"]
+    np.testing.assert_array_equal(thin, [0.6, 0.4, np.nan, 0.3, 0.2])
+    (over,) = panel.lines.data["within_passes"]
+    np.testing.assert_array_equal(over, [0.5, 0.9, np.nan, 10.2, 10.7])
+    # Rows that were dropped part their neighbours, and a line joins these.
+    series = Series(limit=4)
+    for i in range(10):
+        series.append((float(i),))
+    assert series.rows[:2] == [(0.0,), (4.0,)]
+    kept = series.broken_columns(("passes",))["passes"]
+    np.testing.assert_array_equal(kept, [0.0, 4.0, 8.0, 9.0])
+
+
 def test_metrics_within_a_pass_are_on_the_page(fake, clock):
     with TrainingPage(fake, None, driver) as page:
         page(started())
