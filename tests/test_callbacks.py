@@ -120,6 +120,23 @@ def test_a_loss_stands_beside_the_passes_after_which_it_is_that_of_the_model(clo
     assert titles == ["pass 1 of 2", "1 of 2 passes", "pass 1 of 2"]
 
 
+def test_rows_of_earlier_processes_make_no_rate(clock):
+    begun = replace(started("sgd", 20), spent=(5500, 100.0))
+    # The rows of a pass under way are taken back until it asks again.
+    known = lines_of(
+        [begun, Progressed(0, 0.5), Progressed(5000, 101.0), Progressed(5600, 102.0),
+         Progressed(5700, 104.0), Progressed(5900, 106.0)], clock, seconds=20.0,
+    )  # fmt: skip
+    assert [line.split("  ")[1] for line in known[:2]] == ["0 rows/s"] * 2
+    assert not any("left" in line for line in known[:2])
+    figures = [(line.split("  ")[1], line.split("  ")[-1]) for line in known[2:]]
+    assert figures == [
+        ("50 rows/s", "4m48s left"),
+        ("50 rows/s", "4m46s left"),
+        ("75 rows/s", "3m8s left"),
+    ]
+
+
 def test_a_line_a_second_at_most(clock):
     events = [started(), *(stepped(i, loss=float(i)) for i in range(100))]
     lines = lines_of(events, clock, seconds=0.1)

@@ -858,6 +858,19 @@ def test_the_line_of_losses_within_passes_breaks_where_a_pass_has_none():
     np.testing.assert_array_equal(kept, [0.0, 4.0, 8.0, 9.0])
 
 
+def test_the_page_counts_no_rows_of_earlier_processes_into_the_rate(fake, clock):
+    with TrainingPage(fake, None, driver) as page:
+        page(replace(started(), spent=(5500, 100.0)))
+        page._delivered(10.0)
+        for rows, seconds in ((5000, 101.0), (5600, 102.0)):
+            clock[0] += 1.0
+            page(Progressed(rows, seconds))
+            page._delivered(10.0)
+    sent = [values or {} for _, values in fake.scheduler.messages]
+    progress = [tuple(each["progress"][:2]) for each in sent if "progress" in each]
+    assert progress[:2] == [(100.0, 5500), (102.0, 5600)]
+
+
 def test_metrics_within_a_pass_are_on_the_page(fake, clock):
     with TrainingPage(fake, None, driver) as page:
         page(started())

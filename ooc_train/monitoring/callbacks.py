@@ -105,6 +105,7 @@ class ConsoleBar(Closing):
         self._validation: float | None = None
         self._last_line = 0.0
         self._first: tuple[int, float] | None = None
+        self._spent = 0, 0.0
 
     def doing(self, title: str) -> None:
         """Name what is done before any rows are read, on a bar; elsewhere say nothing."""
@@ -141,7 +142,7 @@ class ConsoleBar(Closing):
                 if most is not None:
                     total = most if total is None else min(most, total)
                 self._rows, self._n_rows, self._total = 0, event.n_rows, total
-                self._first = None
+                self._first, self._spent = None, event.spent
                 self._memory = (
                     f"memory {approximate_bytes(event.projected)} of "
                     f"{approximate_bytes(event.ceiling)}"
@@ -182,7 +183,7 @@ class ConsoleBar(Closing):
 
     def _show_passes(self, title: str, seconds: float, left: str, line_seconds: float) -> None:
         passes = self._rows / self._n_rows
-        if self._first is None:
+        if self._first is None and self._rows > self._spent[0]:
             self._first = self._rows, seconds
         rate = self._rate(seconds)
         figures = [self._loss, self._metric, f"{_short(rate)} rows/s", self._memory]
@@ -231,18 +232,23 @@ class ConsoleBar(Closing):
         _, most_seconds = self._limits
         remaining = 1 - passes % 1 if self._total is None else max(self._total - passes, 0.0)
         rate = self._rate(seconds)
-        left = remaining * self._n_rows / rate if rate else 0.0
+        if not rate:
+            return ""  # rows of earlier processes alone tell no time
+        left = remaining * self._n_rows / rate
         of = _WITHIN if self._total is None else ""
         if most_seconds is not None and most_seconds - seconds < left:
             left, of = max(most_seconds - seconds, 0.0), ""
         return f"{format_duration(round(left))} left{of}"
 
     def _rate(self, seconds: float) -> float:
-        """Return rows per second since rows came in, so that compiling and planning count not."""
-        rows, begun = self._first or (0, 0.0)
-        if seconds > begun and self._rows > rows:
-            return (self._rows - rows) / (seconds - begun)
-        return self._rows / seconds if seconds else 0.0
+        """Return rows per second since rows came in, so that compiling and planning count not.
+
+        0 before this process has read any.
+        """
+        for rows, begun in (self._first or self._spent, self._spent):
+            if seconds > begun and self._rows > rows:
+                return (self._rows - rows) / (seconds - begun)
+        return 0.0
 
     def close(self) -> None:
         """Remove the bar; that of a notebook stays as it is."""

@@ -93,6 +93,7 @@ class TrainingPage:
         self._memory = memory
         self._run = secrets.token_hex(6)
         self._steps, self._within = Series(), Series()
+        self._spent = 0, 0.0
         self._notes_to_send: deque[str] = deque(maxlen=MOST_EVENTS)
         self._progress = (0.0,) * len(PROGRESS)
         self._sent = self._measured = 0.0
@@ -124,9 +125,12 @@ class TrainingPage:
             case Started():
                 self._state, self._sent = "running", perf_counter()
                 self._n_rows = event.n_rows
+                rows, seconds = self._spent = event.spent
+                self._progress = _progress(seconds, rows, {})
                 self._send("start", _settings(event))
             case Progressed():
-                self._progress = _progress(event.seconds, event.rows, event.profile)
+                if event.rows >= self._spent[0]:  # before it asks again, a pass is taken back
+                    self._progress = _progress(event.seconds, event.rows, event.profile)
                 if event.loss is not None:
                     at = (event.rows / self._n_rows, event.updates, event.seconds, event.loss)
                     metrics = (event.metrics.get(name, nan) for name in METRICS)

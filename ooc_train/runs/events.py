@@ -75,6 +75,8 @@ class Started:
         Threads that read rows at the same time.
     settings : mapping of str to str
         All settings of model and training, as text.
+    spent : tuple of int and float
+        Rows that earlier processes of the run read, and their seconds, which later events count.
     """
 
     model: str
@@ -99,6 +101,7 @@ class Started:
     validation_rows: int = 0
     threads: int = 1
     settings: Mapping[str, str] = field(default_factory=dict)
+    spent: tuple[int, float] = (0, 0.0)
 
     @property
     def most_passes(self) -> float | None:

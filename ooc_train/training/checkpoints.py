@@ -115,6 +115,11 @@ class Snapshot:
     begun: PartialPass | None = None
 
     @property
+    def spent(self) -> tuple[int, float]:
+        """Rows that the run has read, and its seconds."""
+        return self.progress["rows"], self.progress["seconds"]
+
+    @property
     def is_within(self) -> bool:
         """Whether an iteration is under way."""
         return self.within is not None or self.begun is not None

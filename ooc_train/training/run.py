@@ -190,9 +190,8 @@ class TrainingRun:
                 max_seconds=self.task.training.max_seconds,
                 ceiling_source=self._plan.ceiling.source,
                 training_page=training_page,
-                validation_rows=0
-                if self._validation is None
-                else self._validation.stream.source.n_rows,
+                validation_rows=self._validation.stream.source.n_rows if self._validation else 0,
+                spent=(0, 0.0) if snapshot is None else snapshot.spent,
                 threads=config.replicas * config.pipeline_threads if scans else self._plan.threads,
                 settings=model.texts() | self.task.training.texts(),
             )
