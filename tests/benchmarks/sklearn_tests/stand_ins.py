@@ -16,7 +16,7 @@ import sklearn.linear_model
 import sklearn.svm
 
 import ooc_train
-from ooc_train.estimators import estimator, validation
+from ooc_train.estimators import validation
 
 PLACES: Mapping[Any, tuple[str, ...]] = {
     sklearn.linear_model: (
@@ -142,8 +142,7 @@ def _function(function: Callable[..., Any]) -> Callable[..., Any]:
 
 def put_in_place(*, tight: bool) -> None:
     """Put our estimators in the place of scikit-learn's, in this process."""
-    for module in (estimator, validation):
-        module.validate_data = _dense(module.validate_data, 1)  # type: ignore[attr-defined]
+    validation.validate_data = _dense(validation.validate_data, 1)  # type: ignore[attr-defined]
     for place, names in PLACES.items():
         for name in names:
             ours, theirs = getattr(ooc_train, name), getattr(place, name)
