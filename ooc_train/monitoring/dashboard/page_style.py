@@ -20,7 +20,7 @@ section { display: grid; grid-template-columns: repeat(auto-fill, minmax(114px, 
 dl { margin: 0; padding: 8px 10px; background: var(--tile, #f3f5f8); border-radius: 6px; }
 dt { font-size: 12px; color: var(--soft, #5d6878); }
 dd { font-size: 19px; margin: 2px 0 0; white-space: nowrap; }
-small { font-size: 12px; color: var(--soft, #5d6878); display: block; }
+small { font-size: 12px; color: var(--soft, #5d6878); display: block; white-space: normal; }
 .scroll { overflow-x: auto; }
 table { border-collapse: collapse; font-size: 13px; width: 100%; }
 th { text-align: left; font-weight: normal; color: var(--soft, #5d6878); padding: 3px 14px 3px 0; }
