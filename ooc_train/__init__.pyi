@@ -16,6 +16,7 @@ from .errors import InvalidStore as InvalidStore
 from .errors import InvalidTable as InvalidTable
 from .errors import LeftoversRemoved as LeftoversRemoved
 from .errors import MissingMainGuard as MissingMainGuard
+from .errors import MissingPackage as MissingPackage
 from .errors import NonFiniteData as NonFiniteData
 from .errors import OocTrainError as OocTrainError
 from .errors import OutputExists as OutputExists

@@ -18,6 +18,7 @@
     ├── Diverged                      (ArithmeticError) the loss stopped being a number, or grew without end
     ├── UnsafePlace                   (PermissionError) a folder in which other users could replace our files
     ├── InvalidRun                    (ValueError) a run folder that does not fit what is asked of it
+    ├── MissingPackage                (ModuleNotFoundError) a job needs a package that is not installed
     └── ClusterError                  (RuntimeError) the Dask cluster could not be started, used, or kept
         └── MissingMainGuard          (SystemExit) a script that starts processes lacks its ``__main__`` guard
 
@@ -31,6 +32,10 @@ scikit-learn. Every message states the figures and the way out.
 
 class OocTrainError(Exception):
     """The base of every error that this package raises on purpose."""
+
+
+class MissingPackage(OocTrainError, ModuleNotFoundError):
+    """A job needs a package that is not installed; the message says what installs it."""
 
 
 class StoreError(OocTrainError):

@@ -48,7 +48,7 @@ from ooc_train import (
     predict_files,
     train,
 )
-from ooc_train.errors import InvalidRun
+from ooc_train.errors import InvalidRun, MissingPackage
 from ooc_train.exporting import onnx_columns, onnx_model
 from ooc_train.inference.outputs import Outputs
 from ooc_train.models.calibration import Isotonic, Sigmoid, Temperature
@@ -622,8 +622,16 @@ def test_without_onnxruntime_nothing_is_compared_and_without_onnx_it_says_what_t
     for name in [name for name in sys.modules if name.startswith("ooc_train.exporting.onnx")]:
         monkeypatch.delitem(sys.modules, name)
     monkeypatch.setitem(sys.modules, "onnx", None)
-    with pytest.raises(ModuleNotFoundError, match=r"pip install onnx"):
-        export(linear(LeastSquares()), tmp_path / "b.onnx")
+    fitted = linear(LeastSquares())
+    with pytest.raises(MissingPackage, match=r"pip install onnx onnxruntime$"):
+        export(fitted, tmp_path / "b.onnx")
+    fitted.save(tmp_path / "b.run")
+    said = CliRunner().invoke(
+        cli.app, ["export", str(tmp_path / "b.run"), str(tmp_path / "b.onnx")]
+    )
+    assert said.exit_code == 1, said.stderr
+    assert "pip install onnx onnxruntime" in said.stderr
+    assert "fault of" not in said.stderr
 
 
 def test_the_command(tmp_path):

@@ -534,7 +534,7 @@ def test_without_pillow(folder, tmp_path, monkeypatch):
         ingest_images(folder, tmp_path / "a.zarr")
     failed = here("ingest", folder, tmp_path / "a.zarr")
     assert failed.exit_code == 1
-    assert "folders of images need Pillow" in failed.stderr
+    assert "folders of images need the package pillow" in failed.stderr
 
 
 def test_folders_of_tables_are_no_images(tmp_path):

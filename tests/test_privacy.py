@@ -24,7 +24,7 @@ from ooc_train import (
 )
 from ooc_train.core.sums import Block
 from ooc_train.core.thread_team import ThreadTeam
-from ooc_train.errors import NonFiniteData
+from ooc_train.errors import MissingPackage, NonFiniteData
 from ooc_train.models.classification_models import LogisticModel
 from ooc_train.models.clipped_updates import _TAG, ClippedUpdates
 from ooc_train.models.model import DataFigures
@@ -390,7 +390,7 @@ def test_models_and_rows_that_tell_more_are_refused():
 def test_a_missing_accountant_is_named(monkeypatch):
     monkeypatch.setitem(sys.modules, "dp_accounting", None)
     _epsilon.cache_clear()
-    with pytest.raises(ValueError, match=r"pip install dp-accounting"):
+    with pytest.raises(MissingPackage, match=r"pip install dp-accounting"):
         LogisticRegression(solver=PRIVATE, **BY_64).fit(*data())
 
 

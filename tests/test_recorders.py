@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from ooc_train import JsonLines, MLflow, TensorBoard
+from ooc_train.errors import MissingPackage
 from ooc_train.models.classification_models import LogisticModel
 from ooc_train.runs.events import Ended, Noted, Progressed
 from ooc_train.store.jobs.synthetic import make_data
@@ -196,6 +197,6 @@ def test_mlflow_marks_a_failed_run(mlflow):
 def test_a_library_that_is_missing_is_named_with_how_to_install_it(monkeypatch, make, package):
     monkeypatch.setitem(sys.modules, package, None)
     with pytest.raises(
-        ImportError, match=f"{package} is not installed; install it with: pip install {package}"
+        MissingPackage, match=f"need the package {package}, .* pip install {package}$"
     ):
         make()

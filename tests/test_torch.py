@@ -5,6 +5,7 @@ import json
 import os
 import re
 import signal
+import sys
 import threading
 from typing import Any
 
@@ -19,12 +20,14 @@ from ooc_train import (
     InvalidRun,
     LocalCluster,
     LogisticRegression,
+    MissingPackage,
     NonFiniteData,
     Stepped,
     TorchClassifier,
     TorchModule,
     TorchRegressor,
     Training,
+    batches,
     evaluate,
     load,
     plan,
@@ -868,3 +871,14 @@ def test_the_number_of_threads_is_restored_in_every_thread_that_had_a_limit():
         assert torch.get_num_threads() == 3
     finally:
         torch.set_num_threads(before)
+
+
+def test_without_pytorch_the_error_says_what_to_install(monkeypatch, tmp_path):
+    for name in [name for name in sys.modules if "torch_" in name or "batch_dataset" in name]:
+        monkeypatch.delitem(sys.modules, name)
+    monkeypatch.setitem(sys.modules, "torch", None)
+    with pytest.raises(MissingPackage, match=r"PyTorch need .* pip install torch$"):
+        TorchClassifier(Net).fit(X, CODES)
+    write_store(tmp_path / "a.zarr", X, CODES)
+    with pytest.raises(MissingPackage, match=r"pip install torch$"):
+        batches(tmp_path / "a.zarr", 4).dataset()

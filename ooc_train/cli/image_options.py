@@ -94,11 +94,8 @@ def ingest_labelled_images(
             f"{len(paths)} paths of images and labels were passed; pass IMAGES LABELS OUT, or one "
             "path of both, and OUT"
         )
-    try:
-        labels = paths[1] if len(paths) > 1 else None
-        made = ingest_images(paths[0], out, labels, **asdict(images), **storage)
-    except ImportError as error:
-        raise ValueError(str(error)) from error
+    labels = paths[1] if len(paths) > 1 else None
+    made = ingest_images(paths[0], out, labels, **asdict(images), **storage)
     seconds = perf_counter() - begun
     if output.as_json:
         print_json(

@@ -6,6 +6,7 @@ from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 from ooc_train.core.atomic import write_file
+from ooc_train.core.optional_packages import needed_package
 from ooc_train.core.output_kinds import FILE, require_output
 from ooc_train.core.units import approximate_bytes
 from ooc_train.exporting.json_form import json_form
@@ -94,7 +95,7 @@ def export(
         If the run can't be read.
     OutputExists
         If the path is taken.
-    ModuleNotFoundError
+    MissingPackage
         If `onnx` is not installed.
 
     Examples
@@ -147,16 +148,9 @@ def _not_a_form(to: str) -> str:
 
 def _onnx(fitted: Fitted, recipe: Recipe | None) -> tuple[bytes, tuple[str, ...], float | None]:
     """Return the content of a file of ONNX, the names of its outputs, and the check of it."""
-    try:
+    with needed_package("onnx", "files of ONNX", "onnx onnxruntime"):
         from ooc_train.exporting.onnx_check import largest_difference
         from ooc_train.exporting.onnx_model import onnx_model
-    except ModuleNotFoundError as error:
-        if error.name != "onnx":
-            raise
-        raise ModuleNotFoundError(
-            "ONNX needs the package onnx; install it with: pip install onnx onnxruntime",
-            name="onnx",
-        ) from None
     model, outputs = onnx_model(fitted, recipe)
     content = model.SerializeToString()
     del model

@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ooc_train.core.files import reading
+from ooc_train.core.optional_packages import needed_package
 from ooc_train.core.text import brief, counted, listed
 from ooc_train.core.units import approximate_bytes
 from ooc_train.errors import InvalidImages
@@ -91,7 +92,7 @@ class FolderImages:
 
         Raises
         ------
-        ImportError
+        MissingPackage
             If Pillow is not installed.
         InvalidImages
             If a folder of a class is empty or holds other things than images, or the first image
@@ -267,13 +268,8 @@ def _too_large(path: str, pixels: int, most: int) -> InvalidImages:
 
 def _pillow() -> Any:
     """Return `PIL.Image`."""
-    try:
+    with needed_package("PIL", "folders of images", "pillow"):
         from PIL import Image
-    except ImportError:
-        raise ImportError(
-            "folders of images need Pillow; install it with: pip install pillow",
-            name="PIL",
-        ) from None
     return Image
 
 

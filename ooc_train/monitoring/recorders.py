@@ -12,6 +12,7 @@ from dataclasses import asdict
 from typing import Any, Self
 
 from ooc_train.core.closing import Closing
+from ooc_train.core.optional_packages import needed_package
 from ooc_train.core.places import local_path
 from ooc_train.core.text import json_ready
 from ooc_train.runs.events import Ended, Event, Started, Stepped
@@ -84,7 +85,7 @@ class TensorBoard(Closing):
 
     Raises
     ------
-    ImportError
+    MissingPackage
         If tensorboardX is not installed.
     """
 
@@ -135,7 +136,7 @@ class MLflow:
 
     Raises
     ------
-    ImportError
+    MissingPackage
         If mlflow is not installed.
     """
 
@@ -199,11 +200,5 @@ def _figures(step: Stepped) -> dict[str, float]:
 
 
 def _library(name: str) -> Any:
-    try:
+    with needed_package(name, f"records by {name}"):
         return importlib.import_module(name)
-    except ModuleNotFoundError as error:
-        if error.name != name:
-            raise
-        raise ImportError(
-            f"{name} is not installed; install it with: pip install {name}", name=name
-        ) from None

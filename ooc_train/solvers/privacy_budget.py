@@ -5,6 +5,7 @@ from functools import lru_cache
 from math import inf
 from typing import Any
 
+from ooc_train.core.optional_packages import needed_package
 from ooc_train.core.text import counted
 from ooc_train.optimizers.differential_privacy import DifferentiallyPrivate
 
@@ -44,13 +45,8 @@ def privacy_budget(
 
 @lru_cache
 def _epsilon(noise_multiplier: float, share: float, updates: int, delta: float) -> float:
-    try:
+    with needed_package("dp_accounting", "budgets of private updates", "dp-accounting"):
         import dp_accounting
-    except ModuleNotFoundError:
-        raise ValueError(
-            "the budget of private updates needs the package dp-accounting; install it with: "
-            "pip install dp-accounting"
-        ) from None
     accountant = dp_accounting.rdp.RdpAccountant(
         neighboring_relation=dp_accounting.NeighboringRelation.ADD_OR_REMOVE_ONE
     )

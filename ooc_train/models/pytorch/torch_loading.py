@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from functools import partial
 
+from ooc_train.core.optional_packages import needed_package
 from ooc_train.models.pytorch.torch_settings import NetworkSpec
 
 
@@ -12,6 +13,7 @@ def loads_of_module(spec: NetworkSpec) -> tuple[Callable[[], None], ...]:
 
 
 def _load(spec: NetworkSpec) -> None:
-    from ooc_train.models.pytorch.torch_network import warm_up
+    with needed_package("torch", "models of PyTorch"):
+        from ooc_train.models.pytorch.torch_network import warm_up
 
     warm_up(spec)

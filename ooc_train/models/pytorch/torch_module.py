@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar
 
 from ooc_train.augmentation.augment_setting import Augment
+from ooc_train.core.optional_packages import needed_package
 from ooc_train.core.settings import Flag
 from ooc_train.models.linear_model import ClassWeights
 from ooc_train.models.model import DataFigures, Model
@@ -121,7 +122,8 @@ class ModuleModel(Model):
         ValueError
             If the module or the criterion cannot be made, or does not fit the data.
         """
-        from ooc_train.models.pytorch.torch_problem import TorchProblem
+        with needed_package("torch", "models of PyTorch"):
+            from ooc_train.models.pytorch.torch_problem import TorchProblem
 
         return TorchProblem.of(self, data)
 

@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ooc_train.core.files import parse_json
+from ooc_train.core.optional_packages import needed_package
 from ooc_train.core.schema import integer, list_of, numbers, or_none, record
 from ooc_train.core.sums import Array, Block, raise_if_not_finite
 from ooc_train.errors import NonFiniteData
@@ -160,9 +161,10 @@ class TorchPredictor:
 
     def module(self) -> Any:
         """Return a new module with these tensors, on the CPU and in evaluation mode."""
-        import torch
+        with needed_package("torch", "models of PyTorch"):
+            import torch
 
-        from ooc_train.models.pytorch.torch_network import Network
+            from ooc_train.models.pytorch.torch_network import Network
 
         network = Network(self.spec)
         with torch.no_grad():
@@ -171,7 +173,8 @@ class TorchPredictor:
 
     def require_module(self) -> None:
         """Raise `ValueError` unless the module can be made, and has these tensors."""
-        from ooc_train.models.pytorch.torch_network import Network
+        with needed_package("torch", "models of PyTorch"):
+            from ooc_train.models.pytorch.torch_network import Network
 
         Network(self.spec).require_tensors(self.tensors)
 
@@ -179,9 +182,10 @@ class TorchPredictor:
         self, X: NDArray[np.floating], converted: Array | None = None, first_row: int = 0
     ) -> Array:
         """Return the predictors z of rows, (rows, outputs)."""
-        import torch
+        with needed_package("torch", "models of PyTorch"):
+            import torch
 
-        from ooc_train.models.pytorch.torch_network import network_of
+            from ooc_train.models.pytorch.torch_network import network_of
 
         del converted  # modules take floats of the type of their parameters
         network = network_of(self.spec, training=False)

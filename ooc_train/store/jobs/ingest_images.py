@@ -145,7 +145,7 @@ def ingest_images(
         If something exists at the path of a store.
     CeilingExceeded
         If the ceiling is too small, before an image is read.
-    ImportError
+    MissingPackage
         If a folder of images is passed, and Pillow is not installed.
     OSError
         If the disk is too small, full or not writable; what was there stays.

@@ -5,6 +5,7 @@ from contextlib import ExitStack
 from copy import copy
 from typing import Any
 
+from ooc_train.core.optional_packages import needed_package
 from ooc_train.core.schema import integer, record, shown
 from ooc_train.core.settings import LARGEST_SEED, Count
 from ooc_train.core.text import counted
@@ -278,7 +279,8 @@ class Batches:
             views["X"] = views["X"].reshape(-1, *self.row_shape)
         if not self._tensors:
             return tuple(views.values())
-        from ooc_train.stream.batching.batch_dataset import as_tensors
+        with needed_package("torch", "tensors"):
+            from ooc_train.stream.batching.batch_dataset import as_tensors
 
         return as_tensors(views.values())
 
@@ -312,6 +314,7 @@ class Batches:
         workers numbers epochs by its own random numbers: `torch.manual_seed`, or its `generator`,
         gives their order. The ceiling is that of one process: each worker holds as much.
         """
-        from ooc_train.stream.batching.batch_dataset import BatchDataset
+        with needed_package("torch", "data sets of PyTorch"):
+            from ooc_train.stream.batching.batch_dataset import BatchDataset
 
         return BatchDataset(self)
