@@ -17,7 +17,7 @@ import numpy as np
 import pytest
 
 from ooc_train.core import places
-from ooc_train.core.output_kinds import FILE, require_output
+from ooc_train.core.output_kinds import FILE, RUN, STORE, require_output
 from ooc_train.core.places import local_path, temporary_place, why_unsafe
 from ooc_train.core.temporary_folders import (
     close_folder,
@@ -233,3 +233,14 @@ def test_where_there_are_no_locks_nothing_is_taken_for_dead(safe, monkeypatch):
     with temporary_folder("test") as one, temporary_folder("test") as other:
         assert {Path(one).name, Path(other).name} == {path.name for path in safe.iterdir()}
     assert list(safe.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("kind", "name", "other"),
+    [(STORE, "flights.xlsx", "flights.zarr"), (RUN, "late.PKL", "late.run")],
+)
+def test_a_folder_has_no_name_of_a_file(tmp_path, kind, name, other):
+    with pytest.raises(ValueError, match=rf"{name} is named as .* such as {other}$"):
+        require_output(tmp_path / name, kind, overwrite=True)
+    assert require_output(tmp_path / "a.v2", kind, overwrite=False) == str(tmp_path / "a.v2")
+    assert require_output(tmp_path / name, FILE, overwrite=False) == str(tmp_path / name)

@@ -14,6 +14,7 @@ import pytest
 import zarr
 from sklearn.exceptions import NotFittedError
 from sklearn.pipeline import make_pipeline
+from typer.testing import CliRunner
 
 from ooc_train import (
     InvalidRun,
@@ -24,6 +25,7 @@ from ooc_train import (
     OutputExists,
     Ridge,
     TableNotFound,
+    cli,
     evaluate,
     evaluate_files,
     ingest,
@@ -332,6 +334,18 @@ def test_a_recipe_that_was_spoilt_is_found(buyers, tmp_path):
             predict_files(load_fitted(spoilt), tmp_path / "new.parquet", tmp_path / "out.csv")
 
 
+@pytest.mark.parametrize("name", ["p.xlsx", "p.cvs", "p.CSVS"])
+def test_predictions_have_the_name_of_a_table_or_of_a_store(buyers, tmp_path, name):
+    run, out = buyers[0], tmp_path / name
+    with pytest.raises(ValueError, match=r"end it with .csv, .tsv or .parquet .* .zarr or nothing"):
+        predict_files(load_fitted(run), FLIGHTS, out)
+    said = CliRunner().invoke(cli.app, ["predict", str(run), str(FLIGHTS), str(out)])
+    assert said.exit_code == 1
+    assert f"{name} ends with" in said.stderr
+    assert not out.exists()
+
+
+@pytest.mark.slow
 def test_what_lies_there_is_replaced_only_on_purpose(buyers, tmp_path):
     run, table = buyers
     fitted = load_fitted(run)

@@ -18,7 +18,7 @@ from ooc_train.cli.options import (
 from ooc_train.cli.printing import noted, print_json
 from ooc_train.core.text import counted, printable
 from ooc_train.monitoring.callbacks import ConsoleBar
-from ooc_train.tables.names import is_table
+from ooc_train.tables.names import is_table, require_predictions_name
 
 
 @command
@@ -48,6 +48,7 @@ def predict(
         from ooc_train.inference.predict import predict_store
         from ooc_train.runs.run_loading import load_fitted
 
+        require_predictions_name(out)
         fitted = load_fitted(run)
         if proba and not fitted.model.is_classifier:
             raise ValueError(

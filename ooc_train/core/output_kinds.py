@@ -3,6 +3,7 @@
 import errno
 import hashlib
 import os
+import re
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -16,6 +17,14 @@ Identity = tuple[tuple[int, ...], ...]
 """Device, inode, and for files time and size, of an output and its markers."""
 
 
+_OF_FILES = re.compile(
+    r"\.(csv|tsv|parquet|pq|xlsx?|ods|jsonl?|feather|arrow|orc|avro|h5|hdf5|nc|npy|npz|pkl|pickle"
+    r"|joblib|onnx|pth?|safetensors|html|png|svg|pdf|sqlite|db|sav|dta|rds|zip|gz)",
+    re.IGNORECASE,
+)
+"""Ends of names that mean a single file, which a folder of that name would not be."""
+
+
 @dataclass(frozen=True)
 class Kind:
     """A kind of output, such as a store or a saved run.
@@ -26,10 +35,22 @@ class Kind:
         The name of such outputs in messages.
     markers : tuple of str
         A folder is of this kind if it holds one of these files. Empty for a plain file.
+    ending : str
+        The usual end of the names of such outputs.
     """
 
     name: str
     markers: tuple[str, ...] = ()
+    ending: str = ""
+
+    def require_fitting(self, path: str) -> None:
+        """Raise `ValueError` if an output is a folder, and the path is named as another file."""
+        root, ending = os.path.splitext(path)
+        if self.markers and _OF_FILES.fullmatch(ending):
+            raise ValueError(
+                f"{path} is named as a file of {ending}, and {self.name} is saved as a folder; "
+                f"choose another name, such as {os.path.basename(root)}{self.ending}"
+            )
 
     def is_at(self, path: str) -> bool:
         """Return whether an output of this kind lies at a path."""
@@ -54,8 +75,8 @@ class Kind:
 
 
 FILE = Kind("file")
-STORE = Kind("Zarr", ("zarr.json", ".zgroup", ".zarray"))
-RUN = Kind("run", ("model.json",))
+STORE = Kind("Zarr", ("zarr.json", ".zgroup", ".zarray"), ".zarr")
+RUN = Kind("run", ("model.json",), ".run")
 CHECKPOINT = Kind("checkpoint", ("checkpoint.json",))
 SPLIT = Kind("split", ("train.share", "fold1.train.share"))
 TRADEOFF = Kind("trade-off", ("tradeoff.json",))
@@ -92,9 +113,10 @@ def require_output(path: str | os.PathLike[str], kind: Kind, *, overwrite: bool)
     OSError
         If nothing can be written there.
     ValueError
-        If the path is a URL.
+        If the path is a URL, or is named as a file where a folder will lie.
     """
     place = local_path(path)
+    kind.require_fitting(place)
     if os.path.lexists(place):
         if not overwrite:
             raise OutputExists(f"{place} exists already; choose another name, or overwrite it")

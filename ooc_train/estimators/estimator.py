@@ -35,7 +35,7 @@ from ooc_train.stream.kinds import is_dask, require_arrays
 from ooc_train.stream.labels_and_weights import is_stored
 from ooc_train.stream.plan import Plan
 from ooc_train.tables.features import Unseen
-from ooc_train.tables.names import is_table
+from ooc_train.tables.names import is_table, require_predictions_name
 from ooc_train.tables.recipe import Recipe
 from ooc_train.training.loop import train
 from ooc_train.training.partial_fit import learn
@@ -263,6 +263,7 @@ class Estimator(ValidatingEstimator):
         with bar_of(self) as bar:
             on: dict[str, Any] = {"memory_ceiling": self.memory_ceiling, "progress": bar.progress}
             if out is not None:
+                require_predictions_name(out)
                 write = predict_files if is_table(out) and is_stored(X) else predict_store
                 write(fitted, X, out, kinds=(kind,), **on)
                 return os.fspath(out)

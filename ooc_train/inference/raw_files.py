@@ -32,7 +32,7 @@ from ooc_train.store.jobs.raw_rows import FileRows, RawRows
 from ooc_train.store.writing.predictions import PredictionWriter
 from ooc_train.stream.classes import codes_of_labels
 from ooc_train.tables.features import Unseen
-from ooc_train.tables.names import format_of
+from ooc_train.tables.names import format_of, require_predictions_name
 from ooc_train.tables.recipe import Recipe
 from ooc_train.tables.table_writer import TableWriter, label_column
 
@@ -92,6 +92,8 @@ def predict_files(
     ------
     OutputExists
         If the output exists and `overwrite` is off.
+    ValueError
+        If the output is named as neither a table nor a store.
     InvalidRun
         If the data are raw files and the model has no recipe.
     CeilingExceeded
@@ -111,6 +113,7 @@ def predict_files(
     >>> rows, pd.read_csv("predicted.csv").columns.tolist()
     (100, ['row_id', 'prediction'])
     """
+    require_predictions_name(out)
     fitted = as_fitted(model)
     rows: RawRows | StoreRows
     count = 0

@@ -73,6 +73,29 @@ def format_of(path: str) -> Format | None:
     return _SUFFIXES.get(suffix)
 
 
+def require_predictions_name(path: str | os.PathLike[str]) -> None:
+    """Raise `ValueError` if a name of predictions ends as neither tables nor stores do.
+
+    What follows the last dot is an ending if it begins with a letter: "v0.5" has none.
+
+    Examples
+    --------
+    >>> try:
+    ...     require_predictions_name("late.xlsx")
+    ... except ValueError as error:
+    ...     print(str(error)[:26])
+    late.xlsx ends with .xlsx;
+    """
+    text = os.fspath(path)
+    ending = os.path.splitext(text)[1]
+    known = format_of(text) is not None or ending.lower() == ".zarr"
+    if not known and re.fullmatch(r"\.[A-Za-z]\w*", ending):
+        raise ValueError(
+            f"{text} ends with {ending}; end it with .csv, .tsv or .parquet for a table, or with "
+            ".zarr or nothing for a store"
+        )
+
+
 def compression_of(path: str) -> str | None:
     """Return the compression of a file by its name."""
     return _COMPRESSIONS.get(os.path.splitext(path.lower())[1])
