@@ -334,6 +334,25 @@ def test_a_recipe_that_was_spoilt_is_found(buyers, tmp_path):
             predict_files(load_fitted(spoilt), tmp_path / "new.parquet", tmp_path / "out.csv")
 
 
+def test_without_the_ids_rows_have_numbers_as_a_note_says(buyers, tmp_path):
+    run, table = buyers
+    pq.write_table(table.drop_columns(["number"]), tmp_path / "new.parquet")
+    notes: list[str] = []
+    fitted = load_fitted(run)
+    predict_files(fitted, tmp_path / "new.parquet", tmp_path / "p.csv", warn=notes.append)
+    found = read(tmp_path / "p.csv")
+    assert found.column_names == ["row_id", "prediction"]
+    assert found["row_id"].to_pylist() == list(range(len(table)))
+    assert len(notes) == 1
+    assert "lacks the row ids 'number'; row_id has row numbers" in notes[0]
+    pq.write_table(table, tmp_path / "ids.parquet")
+    predict_files(fitted, tmp_path / "ids.parquet", tmp_path / "ids.csv")
+    assert found["prediction"] == read(tmp_path / "ids.csv")["prediction"]
+    # Metrics have no ids: nothing is noted.
+    evaluate_files(fitted, tmp_path / "new.parquet", warn=notes.append)
+    assert len(notes) == 1
+
+
 @pytest.mark.parametrize("name", ["p.xlsx", "p.cvs", "p.CSVS"])
 def test_predictions_have_the_name_of_a_table_or_of_a_store(buyers, tmp_path, name):
     run, out = buyers[0], tmp_path / name

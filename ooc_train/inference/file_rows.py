@@ -2,7 +2,7 @@
 
 import os
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -65,6 +65,8 @@ def open_raw_rows(
 ) -> tuple[Fitted, RawRows]:
     """Return the model with its columns in the order of its recipe, and the rows of raw files.
 
+    Where the files lack the column of ids, `warn` is told, and rows have numbers.
+
     Raises
     ------
     InvalidRun
@@ -83,4 +85,9 @@ def open_raw_rows(
     tables = open_tables(
         paths, delimiter=delimiter, encoding=encoding, recipe=recipe, needs_y=needs_y
     )
+    if needs_y:
+        recipe = replace(recipe, id_column=None)  # metrics have no rows to name
+    elif recipe.id_column is not None and recipe.id_column not in tables.schema.names:
+        warn(f"{tables.paths[0]} lacks the row ids {recipe.id_column!r}; row_id has row numbers")
+        recipe = replace(recipe, id_column=None)
     return fitted, RawRows(tables, recipe, needs_y, unseen, warn)
