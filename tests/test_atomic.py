@@ -62,7 +62,9 @@ def renaming(request, monkeypatch):
 def test_what_is_committed_lies_there_and_nothing_beside_it(tmp_path, kind):
     make(tmp_path / "a", kind, "one")
     assert text_of(tmp_path / "a", kind) == "one"
-    with pytest.raises(OutputExists, match="exists already; choose another name, or overwrite it"):
+    with pytest.raises(
+        OutputExists, match="exists already; choose another name, or replace it by overwrite=True"
+    ):
         make(tmp_path / "a", kind, "two")
     make(tmp_path / "a", kind, "two", overwrite=True)
     assert text_of(tmp_path / "a", kind) == "two"

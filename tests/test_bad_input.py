@@ -643,7 +643,10 @@ def test_an_archive_of_other_numbers_is_read(run, dtype, order):
 
 def test_an_output_that_exists_already(run, tmp_path):
     store = tmp_path / "a.zarr"
-    with pytest.raises(OutputExists, match=r"a\.run exists already; choose another name, or over"):
+    with pytest.raises(
+        OutputExists,
+        match=r"a\.run exists already; choose another name, or replace it by overwrite=True",
+    ):
         train(LOGISTIC, store, TRAINING, out=run)
     with pytest.raises(OutputExists, match=r"a\.zarr is no run, so it is not written over"):
         train(LOGISTIC, store, TRAINING, out=store, overwrite=True)

@@ -481,7 +481,7 @@ def test_a_failure_late_in_the_training_rows_leaves_the_old_test_rows(tmp_path):
 def test_an_output_that_exists_is_refused_before_anything_is_read(tmp_path, name):
     made(tmp_path, TABLE, **ROLES)
     os.rename(tmp_path / "out.zarr", tmp_path / name)
-    with pytest.raises(OutputExists, match="overwrite it"):
+    with pytest.raises(OutputExists, match="replace it by overwrite=True"):
         ingest(tmp_path / "nothing.csv", tmp_path / "out.zarr", test_size=0.2)
     result = made(tmp_path, TABLE, test_size=0.5, overwrite=True, **ROLES)
     assert (result.store.n_rows, open_store(tmp_path / "out.test.zarr").n_rows) == (1500, 1500)

@@ -946,7 +946,7 @@ def test_a_plot_of_the_memory(made, scheduler, tmp_path):
     assert "<svg" in plot.read_text()
     again = here(*arguments)
     assert (again.exit_code, again.stdout) == (1, "")
-    assert "a.svg exists already" in again.stderr
+    assert "a.svg exists already; choose another name, or replace it by --overwrite" in again.stderr
     assert "dashboard" not in again.stderr  # refused before anything is begun
     over = json.loads(here(*arguments, "--overwrite", "--json", "--quiet").stdout)
     assert over["plot"] == str(plot)

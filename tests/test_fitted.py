@@ -93,7 +93,9 @@ def test_folders_above_are_made_and_permissions_are_the_usual(tmp_path):
 def test_only_a_run_is_written_over_and_only_on_purpose(tmp_path):
     path = tmp_path / "a.run"
     TWO.save(path)
-    with pytest.raises(OutputExists, match="exists already; choose another name, or overwrite"):
+    with pytest.raises(
+        OutputExists, match="exists already; choose another name, or replace it by overwrite=True"
+    ):
         LINE.save(path)
     assert_same(load_fitted(path), TWO)
     LINE.save(path, overwrite=True)

@@ -262,7 +262,7 @@ def test_a_store_is_replaced_only_on_purpose_and_only_once_the_new_one_is_whole(
     write(tmp_path / "b", codec="zstd")
     before = contents(tmp_path / "b")
     (tmp_path / "a" / "X" / "c" / "1" / "0").write_bytes(b"")
-    with pytest.raises(OutputExists, match="choose another name, or overwrite it"):
+    with pytest.raises(OutputExists, match="choose another name, or replace it by overwrite=True"):
         rechunk_store(source, tmp_path / "b")
     with pytest.raises(CorruptChunk):
         rechunk_store(source, tmp_path / "b", overwrite=True)

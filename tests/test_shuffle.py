@@ -196,7 +196,7 @@ def test_an_output_that_exists_is_refused_before_anything_is_read(tmp_path, monk
     write(tmp_path / "b", ids=True)
     before = contents(tmp_path / "b")
     (tmp_path / "a" / "X" / "c" / "0" / "0").write_bytes(b"")
-    with pytest.raises(OutputExists, match="choose another name, or overwrite it"):
+    with pytest.raises(OutputExists, match="choose another name, or replace it by overwrite=True"):
         shuffle_store(source, tmp_path / "b")
     with pytest.raises(CorruptChunk):
         shuffle_store(source, tmp_path / "b", overwrite=True)

@@ -234,7 +234,7 @@ def test_a_store_without_rows_is_not_committed(tmp_path):
 def test_an_output_that_exists_stays_until_it_is_replaced(tmp_path):
     path = tmp_path / "a"
     write(path)
-    with pytest.raises(OutputExists, match="choose another name, or overwrite it"):
+    with pytest.raises(OutputExists, match="choose another name, or replace it by overwrite=True"):
         StoreWriter(path, n_features=3)
     with StoreWriter(path, n_features=3, overwrite=True) as writer:
         writer.write(X[:5])

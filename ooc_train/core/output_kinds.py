@@ -119,7 +119,9 @@ def require_output(path: str | os.PathLike[str], kind: Kind, *, overwrite: bool)
     kind.require_fitting(place)
     if os.path.lexists(place):
         if not overwrite:
-            raise OutputExists(f"{place} exists already; choose another name, or overwrite it")
+            raise OutputExists(
+                f"{place} exists already; choose another name, or replace it by overwrite=True"
+            )
         if not kind.is_at(place):
             raise OutputExists(
                 f"{place} is no {kind.name}, so it is not written over; choose another name"

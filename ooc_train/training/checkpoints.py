@@ -167,7 +167,8 @@ class CheckpointFolder:
         if self._found is not None and not checkpoint.resume:
             raise OutputExists(
                 f"{os.fspath(checkpoint.path)} holds checkpoints of a run already; go on from it "
-                "with resume=True (--resume RUN), choose another name, or overwrite it"
+                "with resume=True (--resume RUN), choose another name, or replace it by "
+                "overwrite=True"
             )
         run = {} if self._found is None else self._found.values["run"]
         self.run_id: str = run.get("id", secrets.token_hex(8))
@@ -249,8 +250,8 @@ class CheckpointFolder:
             if load_fitted(out).report.get("run_id") == self.run_id:
                 return True
         raise OutputExists(
-            f"{os.fspath(out)} is another run than that of {self.path}; overwrite it, or remove "
-            "the checkpoints"
+            f"{os.fspath(out)} is another run than that of {self.path}; replace it by "
+            "overwrite=True, or remove the checkpoints"
         )
 
     def snapshot(self, task: Task) -> Snapshot | None:
@@ -366,9 +367,11 @@ def require_place(path: str | os.PathLike[str]) -> str:
         As `require_output` does.
     """
     place = local_path(path)
-    if not os.path.isdir(place):
+    if not os.path.lexists(place):
         return require_output(path, CHECKPOINT, overwrite=False)
-    if len(checkpoint_numbers(place)) < sum(not name.startswith(".") for name in os.listdir(place)):
+    if not os.path.isdir(place) or len(checkpoint_numbers(place)) < sum(
+        not name.startswith(".") for name in os.listdir(place)
+    ):
         raise OutputExists(
             f"{place} is no folder of checkpoints, so none is written there; choose another name"
         )
