@@ -310,7 +310,7 @@ def test_a_ceiling_too_small_for_one_chunk(tmp_path, client):
     group.create_array("y", data=y.astype("u1"), chunks=y.shape)
     with pytest.raises(CeilingExceeded) as caught:
         train(LOGISTIC, tmp_path / "a.zarr", TRAINING, client=client, memory_ceiling="28MiB")
-    message = says(caught, "its memory ceiling is 28 MiB (given)", "raise the memory ceiling to at")
+    message = says(caught, "its memory ceiling is 28 MiB (given)", "raise the memory ceiling to")
     assert "buffers" in message
 
 

@@ -255,7 +255,7 @@ def test_more_categories_than_there_is_room_for(tmp_path):
 
 def test_a_ceiling_that_is_too_small(tmp_path):
     refused(
-        tmp_path, TABLE, CeilingExceeded, r"raise the memory ceiling to at least \d+MiB",
+        tmp_path, TABLE, CeilingExceeded, r"raise the memory ceiling to \d+MiB",
         memory_ceiling="20MiB", **ROLES,
     )  # fmt: skip
 

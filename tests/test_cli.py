@@ -657,7 +657,10 @@ def test_plan(made, scheduler):
     result = here("plan", made, "--scheduler", scheduler, "--memory-ceiling", "4GiB")
     assert result.exit_code == 0, result.stderr
     assert re.search(r"^ceiling +4 GiB  given$", result.stdout, re.MULTILINE)
-    assert "it fits: the smallest ceiling that would do with 1 worker is" in result.stdout
+    assert (
+        "it fits: the smallest ceiling that would do at each start with 1 worker is"
+        in result.stdout
+    )
     small = here("plan", made, "--scheduler", scheduler, "--memory-ceiling", "99MiB", "--json")
     assert small.exit_code == 1
     found = json.loads(small.stdout)

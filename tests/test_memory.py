@@ -46,8 +46,23 @@ def run(code):
 def test_a_ceiling_is_what_was_given():
     assert Ceiling.of("64 MiB") == Ceiling(64 * MIB, "given")
     assert Ceiling.of(64 * MIB) == Ceiling.of("64MiB")
-    assert repr(Ceiling.of(1024)) == "Ceiling(limit=1024, source='given')"
+    assert repr(Ceiling.of(2**20)) == "Ceiling(limit=1048576, source='given')"
     assert str(Ceiling(1536 * MIB, "the cluster's")) == "1.5 GiB (the cluster's)"
+
+
+@pytest.mark.parametrize(
+    ("value", "source"),
+    [
+        ("100", "100 is bytes; 100MiB?"),
+        (512, "512 is bytes; 512MiB?"),
+        ("8", "8 is bytes; 8GiB?"),
+        ("100 B", "given"),
+        ("512KiB", "given"),
+        (2**20, "given"),
+    ],
+)
+def test_few_bytes_without_a_unit_are_doubted(value, source):
+    assert Ceiling.of(value).source == source
 
 
 def test_no_ceiling_is_half_of_what_is_available():

@@ -267,7 +267,7 @@ def test_under_a_small_ceiling_no_more_tasks_run_than_have_memory(large, shuffle
 def test_the_table_is_what_users_see(large):
     assert plan_of(large, 400).explain() == TABLE
     table = plan_of(large, 200).explain()
-    assert table.splitlines()[-1].split("  ")[-1].startswith("smallest ceiling: ")
+    assert table.splitlines()[-1].split("  ")[-1].startswith("enough at each start: ")
     assert table.splitlines()[-1].startswith("missing")
 
 
@@ -277,7 +277,7 @@ def test_a_plan_shows_itself_with_the_ways_out(large):
         plan_of(large, 60, processes=Processes(0, (), 1), shuffle_chunks=64),
     )
     assert str(fits).splitlines()[-1] == fits.verdict
-    assert re.match(r"it fits: .* would do with 2 workers is \d+MiB$", fits.verdict)
+    assert re.match(r"it fits: .* would do at each start with 2 workers is \d+MiB$", fits.verdict)
     assert fits.smallest_ceiling - 3 * START_BYTES < fits.projected
     assert repr(fits) == (
         f"<Plan: {round(fits.projected / MIB)} MiB projected, the ceiling is 400 MiB (given); "
@@ -297,7 +297,7 @@ def test_a_refusal_states_need_ceiling_and_the_way_out(large):
         plan.validate()
     said = str(error.value)
     assert f"needs {round(plan.projected / MIB)} MiB and its memory ceiling is 100 MiB" in said
-    assert f"raise the memory ceiling to at least {plan.smallest}" in said
+    assert f"raise the memory ceiling to {plan.smallest}" in said
     # What processes hold as they start differs a little from one start to the next.
     started = plan.projection.started * START_BYTES
     assert started > 0

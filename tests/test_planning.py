@@ -55,7 +55,7 @@ def test_what_is_told_as_the_smallest_ceiling_would_do(made):
     small = plan(LogisticModel(), made, memory_ceiling="1MiB")
     assert not small.fits
     assert small.smallest_ceiling == small.projection.smallest_ceiling >= small.projected
-    with pytest.raises(CeilingExceeded, match=rf"at least {small.smallest}"):
+    with pytest.raises(CeilingExceeded, match=rf"ceiling to {small.smallest}"):
         small.validate()
     large = plan(LogisticModel(), made, memory_ceiling="1GiB")
     assert large.fits

@@ -389,7 +389,7 @@ def test_what_lies_there_is_replaced_only_on_purpose(buyers, tmp_path):
 
 
 def test_a_ceiling_that_is_too_small_is_refused_before_reading(late, tmp_path):
-    with pytest.raises(CeilingExceeded, match="raise the memory ceiling to at least"):
+    with pytest.raises(CeilingExceeded, match="raise the memory ceiling to"):
         predict_files(load_fitted(late), FLIGHTS, tmp_path / "out.csv", memory_ceiling="16MiB")
     assert os.listdir(tmp_path) == []
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, Self
 import typer
 
 from ooc_train.cli import parsers
-from ooc_train.core.units import MOST_WORKERS, parse_bytes, parse_duration
+from ooc_train.core.units import MOST_WORKERS, parse_duration
 from ooc_train.memory.ceiling import Ceiling
 from ooc_train.monitoring.callbacks import ConsoleBar
 
@@ -330,7 +330,7 @@ class ResourceOptions:
         """The ceiling of all processes, decided once."""
         if self.scheduler is not None and self.memory_ceiling is not None:
             # Workers elsewhere may have more memory than this machine.
-            return Ceiling(parse_bytes(self.memory_ceiling), "given", whole_process=True)
+            return Ceiling.given(self.memory_ceiling, whole_process=True)
         return Ceiling.of(self.memory_ceiling, whole_process=True)
 
     @contextmanager

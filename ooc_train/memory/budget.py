@@ -244,7 +244,8 @@ class Budget:
                 )
             raise CeilingExceeded(
                 f"the job needs {needed} and its memory ceiling is {self.ceiling}; "
-                f"raise the memory ceiling to at least {projection.smallest}{or_else}\n"
+                f"raise the memory ceiling to {projection.smallest}, which is enough at each start"
+                f"{or_else}\n"
                 f"{projection.explain(self.ceiling)}"
             )
         self._accept(terms)

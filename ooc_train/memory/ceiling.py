@@ -19,6 +19,9 @@ SHARE = 0.8
 No other program uses that memory. The rest is for cached files and the kernel's own tables.
 """
 
+_MOST_GIB = 16
+"""Numbers without a unit up to this one probably meant GiB."""
+
 START_BYTES = 4 * 2**20
 """Bound of the difference in baseline between two starts of a process; 2 MiB in 40 starts seen."""
 
@@ -82,11 +85,7 @@ class Ceiling:
             # What this process holds is part of the ceiling, but not of the available memory.
             available = available_memory() + (measure().current if whole_process else 0)
             return cls(available // 2, HALF, whole_process, available if in_container() else 0)
-        try:
-            limit = parse_bytes(value)
-        except ValueError as error:
-            raise ValueError(f"memory_ceiling={error}") from None
-        ceiling = cls(limit, "given", whole_process)
+        ceiling = cls.given(value, whole_process=whole_process)
         machine = machine_memory()
         if ceiling.limit > machine:
             raise ValueError(
@@ -94,6 +93,29 @@ class Ceiling:
                 f"(or its control group) has {approximate_bytes(machine)}; give at most that"
             )
         return ceiling
+
+    @classmethod
+    def given(cls, value: str | float, *, whole_process: bool) -> "Ceiling":
+        """Return the ceiling of a number of bytes; few without a unit are doubted in the source.
+
+        Raises
+        ------
+        ValueError
+            If the text is no number of bytes, or the number is zero.
+
+        Examples
+        --------
+        >>> print(Ceiling.given("100", whole_process=True))
+        100 B (100 is bytes; 100MiB?)
+        """
+        try:
+            limit = parse_bytes(value)
+        except ValueError as error:
+            raise ValueError(f"memory_ceiling={error}") from None
+        number, source = str(value).strip(), "given"
+        if 0 < limit < 2**20 and number[-1:].isdigit():
+            source = f"{number} is bytes; {number}{'MiB' if limit > _MOST_GIB else 'GiB'}?"
+        return cls(limit, source, whole_process)
 
     @property
     def most(self) -> int:
@@ -218,7 +240,7 @@ class Projection:
         """
         left = ceiling.limit - self.total
         rows = [*self.table(), ("ceiling", approximate_bytes(ceiling.limit), ceiling.source)]
-        least = "needed at least" if alone else "smallest ceiling"
+        least = "needed at least" if alone else "enough at each start"
         rows.append(
             ("left", approximate_bytes(left), "")
             if left >= 0

@@ -112,8 +112,8 @@ class Plan:
         workers = f" with {counted(n, 'worker')}" if n else ""
         fewer = ", with fewer less" if n > 1 and not self.fits else ""
         return (
-            f"{'it fits' if self.fits else 'it does not fit'}: the smallest ceiling that would do"
-            f"{workers} is {self.smallest}{fewer}"
+            f"{'it fits' if self.fits else 'it does not fit'}: the smallest ceiling that would do "
+            f"at each start{workers} is {self.smallest}{fewer}"
         )
 
     @property
@@ -179,7 +179,8 @@ class Plan:
                 f"would need {approximate_bytes(need)}; "
                 + ", or ".join(["give it more memory or fewer threads", *self._smaller_term()])
             )
-        advice = [f"raise the memory ceiling to at least {self.smallest}", *self.ways_out()]
+        enough = f"raise the memory ceiling to {self.smallest}, which is enough at each start"
+        advice = [enough, *self.ways_out()]
         raise CeilingExceeded(
             f"the run needs {approximate_bytes(self.projected)} and its memory ceiling is "
             f"{self.ceiling}; {', or '.join(advice)}\n{self.explain()}"
