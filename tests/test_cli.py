@@ -190,8 +190,12 @@ def test_a_learning_rate_may_name_its_schedule(made, scheduler, tmp_path):
             ["--model", "linear-svc", "--loss", "huber"],
             "--loss huber is not 'squared_hinge' or 'hinge'",
         ),
-        (["--model", "custom", "--loss", "huge"], "--loss huge is not a Loss"),
+        (
+            ["--model", "custom", "--loss", "huge"],
+            "huge is not a Loss; did you mean 'huber'?",
+        ),
         (["--l1", "1"], "--l1 is for the custom model, and this is logistic"),
+        (["--alpha", "1"], "model, and this is logistic; --C sets its penalty"),
         (["--model", "custom"], "--model custom needs --loss"),
         (
             ["--model", "ridge", "--class-weight", "balanced"],
@@ -255,6 +259,7 @@ def test_options_that_are_read(read, text, value):
         ),
         (["--patience", "0"], "patience=0 is not a whole number of at least 1"),
         (["--dashboard-address", "here"], "'here' is not HOST:PORT, such as 127.0.0.1:8787"),
+        (["--model", "logisitc"], "did you mean 'logistic'?"),
         (["--model", "forest"], "model='forest' is not one of linear, ridge, lasso, elastic-net, "),
         (["--workers", "0"], "Invalid value for '--workers'"),
         (["--workers", "many"], "Invalid value for '--workers'"),

@@ -256,3 +256,11 @@ def test_what_cannot_be_is_said_in_a_line(folder, monkeypatch, arguments, messag
     assert refused.exit_code in (1, 2)
     assert message in " ".join(refused.stderr.replace("│", " ").split())
     assert not (folder / "out.zarr").exists()
+
+
+def test_metrics_of_groups_need_a_store_which_the_error_has_the_commands_of(folder, monkeypatch):
+    monkeypatch.chdir(folder)
+    refused = here("evaluate", "buys.run", "people.csv", "--by", "city=Bern")
+    assert refused.exit_code == 1
+    assert "ooc-train ingest people.csv people.zarr --like buys.run; then" in refused.stderr
+    assert "then: ooc-train evaluate buys.run people.zarr --by city=Bern" in refused.stderr

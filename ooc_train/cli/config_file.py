@@ -2,13 +2,13 @@
 
 import tomllib
 from collections.abc import Mapping
-from difflib import get_close_matches
 from typing import Annotated, Any
 
 import typer
 
 from ooc_train.core.files import FileKind, read_bytes
 from ooc_train.core.schema import shown
+from ooc_train.core.text import meant
 from ooc_train.errors import OocTrainError
 
 _CONFIG = FileKind("a settings file", 2**20, OocTrainError, "give a file of lines as max-iter = 20")
@@ -46,8 +46,7 @@ def _defaults(values: Mapping[str, Any], params: Any) -> dict[str, Any]:
     found: dict[str, Any] = {}
     for key, value in values.items():
         if key not in known:
-            close = get_close_matches(key, known, 1)
-            hint = f"did you mean {close[0]!r}" if close else "keys are the long names of options"
+            hint = meant(key, known) or "keys are the long names of options"
             raise ValueError(f"there is no option {shown(key)}; {hint}")
         param, turns_on = known[key]
         if getattr(param, "is_flag", False):

@@ -1,6 +1,7 @@
 """The command `evaluate`: how well a model predicts."""
 
 import os
+import shlex
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -99,7 +100,12 @@ def evaluate(
 
             stored.require_default("raw files")
             if by is not None:
-                raise ValueError("--by is for a store, and not for raw files; ingest them first")
+                made = f"{os.path.basename(data).partition('.')[0].strip('*?') or 'new'}.zarr"
+                raise ValueError(
+                    "--by is for a store, and not for raw files; ingest them first: ooc-train "
+                    f"{shlex.join(['ingest', data, made, '--like', run])}; then: ooc-train "
+                    f"{shlex.join(['evaluate', run, made, '--by', by])}"
+                )
             metrics, memory = evaluate_files(
                 fitted,
                 data,

@@ -10,6 +10,7 @@ from ooc_train.cli.command_help import Described, value_of
 from ooc_train.cli.options import option
 from ooc_train.core.schema import shown
 from ooc_train.core.settings import ITEM, Flag, Setting, defaults_of, settings_of
+from ooc_train.core.text import meant
 from ooc_train.models.model import Model
 from ooc_train.models.model_registry import MODELS
 from ooc_train.solvers.early_stopping import EarlyStopping
@@ -118,9 +119,16 @@ def _with_settings(cls: Class) -> Class:
     return cls
 
 
+_OTHER_PENALTY = {"alpha": "C", "C": "alpha"}
+"""Settings of the strength of a penalty, and the one that other models have for it, its inverse."""
+
+
 def _model_name(text: str) -> str:
     if text not in MODELS:
-        raise ValueError(f"model={shown(text)} is not one of {', '.join(MODELS)}")
+        hint = meant(text, MODELS)
+        raise ValueError(
+            f"model={shown(text)} is not one of {', '.join(MODELS)}{f'; {hint}' if hint else ''}"
+        )
     return text
 
 
@@ -218,7 +226,11 @@ class ModelOptions:
             if name not in own:
                 *others, last = (owner.name for owner in _OWNERS[name])
                 owners = " and ".join(filter(None, [", ".join(others), last]))
-                raise ValueError(f"{_flag(name)} is for the {owners} model, and this is {cls.name}")
+                other = _OTHER_PENALTY.get(name)
+                way = f"; {_flag(other)} sets its penalty" if other in own else ""
+                raise ValueError(
+                    f"{_flag(name)} is for the {owners} model, and this is {cls.name}{way}"
+                )
         for name, value in passed.items():
             if isinstance(value, str):
                 passed[name] = settings_of(cls)[name].constraint.parse(name, value)

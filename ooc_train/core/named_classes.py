@@ -5,6 +5,7 @@ from dataclasses import MISSING, fields
 from typing import Any, Generic, TypeVar
 
 from ooc_train.core.schema import shown
+from ooc_train.core.text import meant
 
 Value = TypeVar("Value")
 
@@ -169,9 +170,10 @@ class Registry(Mapping[str, type[Value]], Generic[Value]):
         settings = dict(found)
         name = settings.pop("name", None)
         if not isinstance(name, str) or name not in self._classes:
+            hint = meant(name, self._classes) if isinstance(name, str) else ""
             raise ValueError(
-                f"the {self.kind} {shown(name)} is not one of {', '.join(self._classes)}; import "
-                "the module that registers it, if there is one"
+                f"the {self.kind} {shown(name)} is not one of {', '.join(self._classes)}; "
+                + (hint or "import the module that registers it, if there is one")
             )
         cls = self._classes[name]
         known = {each.name: each for each in fields(cls)}  # type: ignore[arg-type]

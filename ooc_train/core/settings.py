@@ -26,6 +26,7 @@ from typing import Any, ClassVar, NamedTuple, get_type_hints
 
 from ooc_train.core.named_classes import Registry, plain
 from ooc_train.core.schema import INT64, shown
+from ooc_train.core.text import meant
 from ooc_train.core.units import parse_rows
 
 LARGEST_SEED = 2**128 - 1
@@ -271,8 +272,11 @@ class Part(Constraint):
         return value
 
     def _parsed(self, name: str, text: str) -> Any:
-        if self.registry is None or text.partition(":")[0] not in self.registry:
+        if self.registry is None:
             raise self._refused(name, text)
+        if (first := text.partition(":")[0]) not in self.registry:
+            hint = meant(first, [*filter(None, self.words), *self.registry])
+            raise ValueError("; ".join(filter(None, [str(self._refused(name, text)), hint])))
         return self.registry.parse(text)
 
     def to_json(self, value: Any) -> Any:

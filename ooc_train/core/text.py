@@ -3,11 +3,17 @@
 import html
 import math
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from difflib import get_close_matches
 from typing import Any
 
 IN_PYTHON = "  in Python: "
 """How a line of a message begins that is for calls of Python alone."""
+
+OR_A_REGRESSION = (
+    "if y is a number to predict, train a regression: --model ridge, or Ridge in Python"
+)
+"""Advice where y holds no classes."""
 
 
 def printable(text: str) -> str:
@@ -26,6 +32,20 @@ def listed(items: Sequence[Any], most: int = 8) -> str:
     shown = ", ".join(repr(item) for item in items[:most])
     more = len(items) - most
     return f"{shown} and {more:,} more" if more > 0 else shown
+
+
+def meant(name: str, known: Iterable[str], most: int = 1) -> str:
+    """Return a question with the known names that are most like another; "" if none is.
+
+    Examples
+    --------
+    >>> meant("logisitc", ["ridge", "logistic"])
+    "did you mean 'logistic'?"
+    >>> meant("svd", ["ridge", "logistic"])
+    ''
+    """
+    close = get_close_matches(name, list(known), most)
+    return f"did you mean {' or '.join(map(repr, close))}?" if close else ""
 
 
 def counted(number: float, noun: str, spec: str = ",") -> str:

@@ -8,7 +8,7 @@ from typing import Any, Never
 import numpy as np
 from numpy.typing import NDArray
 
-from ooc_train.core.text import counted, few, html_table
+from ooc_train.core.text import OR_A_REGRESSION, counted, few, html_table
 from ooc_train.core.units import approximate_bytes
 from ooc_train.errors import InvalidStore
 from ooc_train.memory.system import available_memory
@@ -329,7 +329,7 @@ class Store:
                 if len(labels) > limit:
                     raise InvalidStore(
                         f"{self.path}: y has more than {limit:,} distinct values within its first "
-                        f"{counted(stop, 'row')}; is this a regression?"
+                        f"{counted(stop, 'row')}; {OR_A_REGRESSION}"
                     )
         return labels
 

@@ -7,6 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ooc_train.core.sums import Array
+from ooc_train.core.text import OR_A_REGRESSION
 from ooc_train.errors import InvalidStore
 from ooc_train.store.dataset import Store
 from ooc_train.store.format.arrays import ArrayLayout
@@ -56,8 +57,8 @@ def require_labels(labels: NDArray[Any]) -> None:
     if labels.dtype.kind == "f" and (labels != np.floor(labels)).any():
         fraction = labels[labels != np.floor(labels)][0]
         raise ValueError(
-            f"y holds {fraction:g}, and labels of classes are whole numbers or text; is this a "
-            "regression?"
+            f"y holds {fraction:g}, and labels of classes are whole numbers or text; "
+            f"{OR_A_REGRESSION}"
         )
 
 

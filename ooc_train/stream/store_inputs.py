@@ -112,7 +112,7 @@ def _numeric_classes_note(path: str, classes: tuple[Label, ...]) -> str:
     if any(isinstance(label, str) or label != code for code, label in enumerate(classes)):
         raise InvalidStore(
             f"{path} has the classes {listed(classes)} as codes from 0, and a regression would "
-            "learn the codes; ingest the target as a number (task 'regression'), or train a "
-            "classifier, such as 'logistic'"
+            "learn the codes; ingest the target as a number by --task regression, in Python "
+            "task='regression', or train a classifier: --model logistic, or LogisticRegression"
         )
     return f"y holds the classes {listed(classes)}, which the regression takes as numbers"

@@ -2,12 +2,11 @@
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
-from difflib import get_close_matches
 from typing import Literal
 
 import pyarrow as pa
 
-from ooc_train.core.text import listed
+from ooc_train.core.text import listed, meant
 from ooc_train.errors import InvalidTable
 from ooc_train.tables.arrow import from_texts
 from ooc_train.tables.batches import Tables
@@ -237,7 +236,6 @@ def _require_known(named: Iterable[str], names: Sequence[str]) -> None:
     known = set(names)
     for name in named:
         if name not in known:
-            close = get_close_matches(name, names, 3)
-            hint = f"did you mean {' or '.join(map(repr, close))}" if close else ""
+            hint = meant(name, names, 3)
             hint = hint or f"there are {listed(names)}{delimiter_advice(names)}"
             raise InvalidTable(f"there is no column {name!r}; {hint}")
