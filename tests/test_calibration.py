@@ -238,7 +238,7 @@ def test_the_command_calibrates_a_run(tmp_path):
     found = np.genfromtxt(table, delimiter=",", skip_header=1)[:, -1]
     assert found == pytest.approx(due.predict_proba(X)[:, 1], abs=1e-9)
     done = CliRunner().invoke(cli.app, ["info", out])
-    assert "calibration  isotonic, from 900 rows" in done.stdout
+    assert "calibration isotonic, from 900 rows" in " ".join(done.stdout.split())
     done = CliRunner().invoke(cli.app, ["info", out, "--json"])
     assert json.loads(done.stdout)["calibration"]["method"] == "isotonic"
     done = CliRunner().invoke(cli.app, [*arguments, "--workers", "1"])

@@ -460,7 +460,7 @@ def test_chunks_that_were_left_out_are_filled_by_a_flag(tmp_path, scheduler):
         if command[0] not in ("info", "predict"):
             refused = here(*command)
             assert refused.exit_code == 1
-            assert "; --fill-missing reads such chunks as that value" in refused.stderr
+            assert "--fill-missing reads such chunks as that value" in refused.stderr
         assert here(*command, "--fill-missing").exit_code == 0, command
 
 

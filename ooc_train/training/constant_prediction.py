@@ -19,6 +19,9 @@ _MARGIN = 1.05
 _DIGITS = 1e-9
 """Least ratio of the variance of y to its mean square: below it the variance has few digits."""
 
+_LEAST = 0.01
+"""Nats: of rows that nearly all have one class, a good model may be worse than that class alone."""
+
 
 def worse_than_constant(task: Task, stream: Stream, loss: float, *, by_batches: bool) -> str:
     """Return by how much a model is worse than the best constant prediction, and the way out.
@@ -61,7 +64,10 @@ def _constant_loss(task: Task, stream: Stream, *, by_batches: bool) -> float | N
     loss, classes = getattr(task.problem, "loss", None), task.inputs.classes
     if isinstance(loss, Multinomial) or (isinstance(loss, Logistic) and len(classes) == 2):
         totals, weights = task.inputs.class_totals, task.problem.class_weight
-        return None if totals is None else entropy(totals if weights is None else totals * weights)
+        if totals is None:
+            return None
+        of_constant = entropy(totals if weights is None else totals * weights)
+        return None if of_constant < _LEAST else of_constant
     if classes or not isinstance(loss, Squared):
         return None
     moments = TargetSums(loss, stream.source.n_outputs, squares=True)

@@ -317,10 +317,11 @@ class TrainingRun:
         unmet = not (state.converged or as_asked) and cause != self._record.goals.reached
         self._best, restored = self._record.goals.best_before(state) or (None, state)
         if cause or state.converged:
-            self._shortfall = worse_than_constant(
+            worse = worse_than_constant(
                 self.task, self.stream, restored.loss, by_batches=by_batches
             )
-            self.note(self._shortfall)
+            self.note(worse)
+            self._shortfall = worse if unmet or state.converged else ""
         if cause and unmet:
             self._shortfall = shortfall(
                 cause,
