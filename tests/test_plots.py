@@ -340,3 +340,53 @@ def test_several_plots_lie_side_by_side(tmp_path):
     save(*by_class_of(3).plots, path=tmp_path / "a.png", overwrite=False)
     height, width, _ = mpl.image.imread(tmp_path / "a.png").shape
     assert (width, height) == (1200, 1350)
+
+
+class Model:
+    """A fitted model of two features and three classes."""
+
+    def __init__(self):
+        self.report_ = report_of(0.7, 0.5)
+        self.coef_ = np.array([[1.0, -3.0], [2.0, 0.5], [0.0, 4.0]])
+        self.feature_names_in_ = np.array(["age", "size"], object)
+        self.classes_ = np.array(["red", "green", "blue"])
+
+
+@pytest.mark.parametrize(
+    "name", ["loss", "memory", "plan", "learning_rate", "batch_size", "schedule"]
+)
+def test_a_report_and_a_fitted_model_are_drawn_alike(name):
+    draw, model = getattr(drawing, name), Model()
+    of_report, of_model = draw(model.report_), draw(model)
+    assert texts(of_report) == texts(of_model)
+    assert of_report.get_title(loc="left")
+    with pytest.raises(TypeError, match="or a fitted model, and not a value of type int"):
+        draw(3)
+
+
+def test_coefficients_of_a_model_have_its_names():
+    found = texts(drawing.coefficients(Model()))
+    assert {"age", "size", "red", "green", "blue"} <= set(found)
+    assert "first" in texts(drawing.coefficients(Model(), names=["first", "second"]))
+    with pytest.raises(TypeError, match=r"coefficients, .* not a value of type Report"):
+        drawing.coefficients(report_of(0.5))
+
+
+def test_only_plots_are_listed():
+    assert dir(plots) == sorted(plots.__all__)
+
+
+def test_the_legend_of_precision_and_recall_covers_no_curve():
+    ax = drawing.precision_recall(by_class_of(3))
+    ax.figure.draw_without_rendering()
+    legend, inside = ax.get_legend().get_window_extent(), ax.get_window_extent()
+    assert legend.y1 <= inside.y0
+    assert legend.y0 >= ax.figure.bbox.y0
+
+
+def test_rows_of_weight_one_are_a_support():
+    found = replace(by_class_of(2), confusion=np.array([[1_234_567.0, 0.0], [3.0, 4.0]]))
+    head, rows = found.rows()
+    assert (head[-1], [row[-1] for row in rows]) == ("support", ["1,234,567", "7"])
+    head, rows = replace(found, confusion=found.confusion / 2).rows()
+    assert (head[-1], rows[1][-1]) == ("weight", "3.5")

@@ -96,11 +96,17 @@ class ClassMetrics:
 
     def rows(self, most: int = 20) -> tuple[tuple[str, ...], list[tuple[str, ...]]]:
         """Return head and rows of a table by class: of more than `most`, those of the least F1."""
-        head = ("class", "precision", "recall", "f1", "weight")
-        columns = self.precision, self.recall, self.f1, self.support
+        # Rows of weight 1 are counted, as scikit-learn names them.
+        is_count = bool((self.support == np.round(self.support)).all())
+        head = ("class", "precision", "recall", "f1", "support" if is_count else "weight")
+        columns = self.precision, self.recall, self.f1
         worst = sorted(range(len(self.classes)), key=lambda k: (self.f1[k], k))[:most]
         return head, [
-            (str(self.classes[k]), *(f"{column[k]:.6g}" for column in columns))
+            (
+                str(self.classes[k]),
+                *(f"{column[k]:.6g}" for column in columns),
+                f"{self.support[k]:{',.0f' if is_count else '.6g'}}",
+            )
             for k in sorted(worst)
         ]
 

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from ooc_train.core.text import counted
+from ooc_train.plotting.drawable import FittedModel, run_in
 from ooc_train.plotting.protocols import Run
 from ooc_train.plotting.style import COLORS, shown_name, styled_axes, titled, with_message
 
@@ -29,19 +30,20 @@ def batch_schedule(sizes: Sequence[int], name: str, ax: "Axes | None" = None) ->
     return titled(ax, f"Batch size by {shown_name(name)}")
 
 
-def batch_size(report: Run, ax: "Axes | None" = None) -> "Axes":
+def batch_size(report: Run | FittedModel, ax: "Axes | None" = None) -> "Axes":
     """Draw the rows per update of a run over passes, including steps by all rows at once.
 
     Parameters
     ----------
-    report : Report
+    report : Report or fitted model
         The run, with a batch-size schedule.
     ax : Axes or None
         Where to draw; None makes new axes.
     """
     ax = _size_axes(ax)
     ax.set_xlabel("passes")
-    known = [(step.passes, step.batch_size) for step in report.history if step.batch_size]
+    steps = run_in(report).history
+    known = [(step.passes, step.batch_size) for step in steps if step.batch_size]
     if not known:
         return with_message(titled(ax, "Batch size"), "the run had no batch-size schedule")
     passes, sizes = zip(*known, strict=True)

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from math import isnan
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from ooc_train.plotting.protocols import ByClass
 from ooc_train.plotting.style import COLORS, INK, shown_name, styled_axes, titled, with_message
@@ -94,7 +94,7 @@ def precision_recall(by_class: ByClass, ax: "Axes | None" = None) -> "Axes":
         name = f"{shown_name(str(label))}: {areas[i]:.4f}"
         ax.step(x, y, where="pre", color=color, lw=1.6, label=name)
     ax.set_ylim(0, 1.03)
-    return _with_legend(ax, by_class, which, "Precision over recall, and its mean", "lower left")
+    return _with_legend(ax, by_class, which, "Precision over recall, and its mean", None)
 
 
 def calibration(by_class: ByClass, ax: "Axes | None" = None, *, n_bins: int = 10) -> "Axes":
@@ -154,13 +154,24 @@ def _curves(areas: Sequence[float]) -> list[int]:
 
 
 def _with_legend(
-    ax: "Axes", by_class: ByClass, which: list[int], title: str, place: _Place
+    ax: "Axes", by_class: ByClass, which: list[int], title: str, place: _Place | None
 ) -> "Axes":
-    """Add a title, and a legend that says how many classes are left out; return the axes."""
+    """Add a title, and a legend that says how many classes are left out; return the axes.
+
+    A place of None is below the axes, where curves may pass through each corner.
+    """
+    from matplotlib.transforms import ScaledTranslation
+
     titled(ax, title)
     if not which:
         return with_message(ax, "all rows are of one class")
     left_out = len(by_class.scored_classes) - len(which)
     heading = f"the {len(which)} worst of {len(by_class.scored_classes):,}" if left_out else None
-    ax.legend(loc=place, fontsize=8, title=heading, title_fontsize=8, frameon=False)
+    # Below the labels of the axes, whatever their height.
+    below = ax.transAxes + ScaledTranslation(0, -38 / 72, ax.figure.dpi_scale_trans)
+    outside: dict[str, Any] = {
+        "loc": "upper center", "bbox_to_anchor": (0.5, 0.0), "bbox_transform": below, "ncols": 2,
+    }  # fmt: skip
+    where = outside if place is None else {"loc": place}
+    ax.legend(**where, fontsize=8, title=heading, title_fontsize=8, frameon=False)
     return ax

@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Literal
 
 from ooc_train.core.units import approximate_bytes, approximate_duration
+from ooc_train.plotting.drawable import FittedModel, run_in
 from ooc_train.plotting.protocols import Run
 from ooc_train.plotting.style import COLORS, MARKERS, shown_name, styled_axes, titled, with_message
 
@@ -12,7 +13,10 @@ if TYPE_CHECKING:
 
 
 def loss(
-    report: Run, ax: "Axes | None" = None, *, over: Literal["passes", "seconds"] = "passes"
+    report: Run | FittedModel,
+    ax: "Axes | None" = None,
+    *,
+    over: Literal["passes", "seconds"] = "passes",
 ) -> "Axes":
     """Draw the loss after each step, and the validation loss dashed, over passes or seconds.
 
@@ -20,7 +24,7 @@ def loss(
 
     Parameters
     ----------
-    report : Report
+    report : Report or fitted model
         The run.
     ax : Axes or None
         Where to draw; None makes new axes.
@@ -32,6 +36,7 @@ def loss(
     ValueError
         If `over` is something else.
     """
+    report = run_in(report)
     ax = _loss_axes(ax, over)
     within = [(getattr(point, over), point.loss) for point in report.within]
     if within:
@@ -49,7 +54,7 @@ def loss(
 
 
 def tradeoff(
-    reports: Mapping[str, Run],
+    reports: Mapping[str, Run | FittedModel],
     ax: "Axes | None" = None,
     *,
     over: Literal["passes", "seconds"] = "passes",
@@ -58,7 +63,7 @@ def tradeoff(
 
     Parameters
     ----------
-    reports : Mapping of str to Report
+    reports : Mapping of str to Report or fitted model
         The runs by a label, such as the batch size.
     ax : Axes or None
         Where to draw; None makes new axes.
@@ -72,7 +77,8 @@ def tradeoff(
     """
     ax = titled(_loss_axes(ax, over), f"Loss against {over}")
     drawn, rows = [], [("", "passes", "time", "peak memory")]
-    for i, (label, report) in enumerate(reports.items()):
+    for i, (label, given) in enumerate(reports.items()):
+        report = run_in(given)
         if _line(ax, report, over, COLORS[i % len(COLORS)], MARKERS[i % len(MARKERS)]):
             drawn.append(ax.lines[-1])
             seconds = approximate_duration(report.seconds)

@@ -5,7 +5,8 @@ from typing import TYPE_CHECKING
 
 from ooc_train.core.text import counted
 from ooc_train.core.units import approximate_bytes
-from ooc_train.plotting.protocols import Memory
+from ooc_train.plotting.drawable import FittedModel, memory_in
+from ooc_train.plotting.protocols import Memory, Run
 from ooc_train.plotting.style import COLORS, INK, shown_name, styled_axes, titled, with_message
 
 if TYPE_CHECKING:
@@ -15,18 +16,19 @@ _CEILING = "#b3261e"
 _UNITS = {"GiB": 2**30, "MiB": 2**20, "KiB": 2**10}
 
 
-def memory(report: Memory, ax: "Axes | None" = None) -> "Axes":
+def memory(report: Memory | Run | FittedModel, ax: "Axes | None" = None) -> "Axes":
     """Draw the memory of each process over time, stacked, with projection and ceiling.
 
     A bar at the right shows the terms of the projection, on the same scale.
 
     Parameters
     ----------
-    report : MemoryReport
+    report : MemoryReport, Report or fitted model
         The memory of the run.
     ax : Axes or None
         Where to draw; None makes new axes.
     """
+    report = memory_in(report)
     ax = titled(styled_axes(ax), "Memory by process")
     timeline = report.timeline
     if not timeline.seconds:
@@ -58,18 +60,19 @@ def memory(report: Memory, ax: "Axes | None" = None) -> "Axes":
     return ax
 
 
-def plan(report: Memory, ax: "Axes | None" = None) -> "Axes":
+def plan(report: Memory | Run | FittedModel, ax: "Axes | None" = None) -> "Axes":
     """Draw the terms of the projection as one stacked bar, with the ceiling.
 
     Parameters
     ----------
-    report : MemoryReport
+    report : MemoryReport, Report or fitted model
         The memory of the run.
     ax : Axes or None
         Where to draw; None makes new axes.
     """
     from matplotlib.transforms import ScaledTranslation
 
+    report = memory_in(report)
     ax = styled_axes(ax, height=2.6)
     top, unit, size = _scale(report)
     left = 0.0

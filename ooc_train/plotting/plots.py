@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 from ooc_train.core.text import counted
 from ooc_train.plotting.batch_plots import batch_schedule, batch_size
 from ooc_train.plotting.class_plots import calibration, confusion, lift, precision_recall, roc
+from ooc_train.plotting.drawable import coefficients_in
 from ooc_train.plotting.importance_plots import dependence, importance
 from ooc_train.plotting.loss_plots import loss, tradeoff
 from ooc_train.plotting.memory_plots import memory, plan
@@ -47,6 +48,11 @@ __all__ = [
 ]
 
 
+def __dir__() -> list[str]:
+    """List what is for users, and not what this module imports."""
+    return __all__
+
+
 _MOST_NAMED = 30
 """Most outputs whose coefficients are told apart by a legend."""
 
@@ -63,24 +69,28 @@ def coefficients(
 
     Parameters
     ----------
-    coef : array of shape (features,) or (outputs, features)
+    coef : array of shape (features,) or (outputs, features), or fitted linear model
         The coefficients.
     names : sequence of str or None
-        Names of the features; None for their numbers.
+        Names of the features; None for those of the model, or their numbers.
     ax : Axes or None
         Where to draw; None makes new axes.
     most : int
         Most features to draw.
     outputs : sequence of str
-        Names of the outputs, such as the classes.
+        Names of the outputs, such as the classes; by default those of the model.
 
     Raises
     ------
     ValueError
         If the numbers of names and features differ.
+    TypeError
+        If a report is passed, which has no coefficients.
     """
     import numpy as np
 
+    coef, own_names, own_outputs = coefficients_in(coef)
+    names, outputs = own_names if names is None else names, outputs or tuple(own_outputs)
     rows = np.atleast_2d(np.asarray(coef, np.float64))
     n_outputs, n_features = rows.shape
     if names is not None and len(names) != n_features:

@@ -2,6 +2,7 @@
 
 from typing import TYPE_CHECKING
 
+from ooc_train.plotting.drawable import FittedModel, run_in
 from ooc_train.plotting.protocols import RateSchedule, Run
 from ooc_train.plotting.style import COLORS, shown_name, styled_axes, titled, with_message
 
@@ -12,7 +13,7 @@ _POINTS = 2048
 
 
 def schedule(
-    schedule: RateSchedule,
+    schedule: RateSchedule | Run | FittedModel,
     learning_rate: float = 1.0,
     updates: int = 1000,
     ax: "Axes | None" = None,
@@ -21,8 +22,8 @@ def schedule(
 
     Parameters
     ----------
-    schedule : Schedule
-        The schedule.
+    schedule : Schedule, Report or fitted model
+        The schedule; of a run, the rates that it had are drawn, as by `learning_rate`.
     learning_rate : float
         The learning rate `eta0`, of which the schedule gives a share at each update.
     updates : int
@@ -32,6 +33,8 @@ def schedule(
     """
     import numpy as np
 
+    if not hasattr(schedule, "rate"):
+        return _rates_of_run(schedule, ax)
     t = np.unique(np.linspace(0, updates - 1, min(updates, _POINTS)).astype(int))
     rates = schedule.rate(t.astype(float), learning_rate, updates)
     ax = _rate_axes(ax)
@@ -42,21 +45,26 @@ def schedule(
     return titled(ax, f"Learning rate by {shown_name(str(schedule))}")
 
 
-def learning_rate(report: Run, ax: "Axes | None" = None) -> "Axes":
+def learning_rate(report: Run | FittedModel, ax: "Axes | None" = None) -> "Axes":
     """Draw the learning rate of the last update of each epoch, over updates.
 
     Parameters
     ----------
-    report : Report
+    report : Report or fitted model
         The run.
     ax : Axes or None
         Where to draw; None makes new axes.
     """
+    return _rates_of_run(report, ax)
+
+
+def _rates_of_run(report: Run | FittedModel, ax: "Axes | None") -> "Axes":
+    """Draw the learning rates of a run; parameters named as functions hide those."""
     ax = _rate_axes(ax)
     ax.set_xlabel("updates")
     known = [
         (step.updates, step.learning_rate)
-        for step in report.history
+        for step in run_in(report).history
         if step.updates and step.learning_rate is not None
     ]
     if not known:

@@ -1,0 +1,67 @@
+"""What a plot draws, found in what it is given: a report, its memory, or a fitted model."""
+
+from typing import Any, Protocol
+
+from ooc_train.plotting.protocols import Memory, Run
+
+
+class FittedModel(Protocol):
+    """A fitted estimator of this package."""
+
+    @property
+    def report_(self) -> Any:
+        """The report of its fit."""
+
+
+def run_in(given: "Run | FittedModel") -> Run:
+    """Return a report, or that of a fitted model.
+
+    Raises
+    ------
+    TypeError
+        If it is something else.
+    """
+    found: Any = getattr(given, "report_", given)
+    if not hasattr(found, "history"):
+        raise _no_such(given, "a report")
+    return found  # type: ignore[no-any-return]
+
+
+def memory_in(given: "Memory | Run | FittedModel") -> Memory:
+    """Return the memory of a run, of its report, or of a fitted model.
+
+    Raises
+    ------
+    TypeError
+        If it is something else.
+    """
+    found: Any = getattr(given, "report_", given)
+    found = getattr(found, "memory", found)
+    if not hasattr(found, "timeline"):
+        raise _no_such(given, "a report, its memory")
+    return found  # type: ignore[no-any-return]
+
+
+def coefficients_in(given: Any) -> tuple[Any, Any, Any]:
+    """Return coefficients, names of features or None, and names of outputs; of a model or an array.
+
+    Raises
+    ------
+    TypeError
+        If it is a report, or a model without coefficients.
+    """
+    if hasattr(given, "coef_"):
+        coef = given.coef_
+        coef = coef.toarray() if hasattr(coef, "toarray") else coef
+        outputs = getattr(given, "classes_", ())
+        return coef, getattr(given, "feature_names_in_", None), outputs
+    if hasattr(given, "history") or hasattr(given, "report_"):
+        raise _no_such(given, "coefficients, as an array,")
+    return given, None, ()
+
+
+def _no_such(given: object, accepted: str) -> TypeError:
+    kind = type(given).__name__
+    return TypeError(
+        f"this plot draws {accepted} or a fitted model, and not a value of type {kind}"
+    )
