@@ -448,7 +448,8 @@ def test_predictions_are_the_same_for_all_kinds_of_data(store, tmp_path, method)
     if method == "predict":
         written = model.classes_[written]
     assert (written == expected).mean() == 1 or np.allclose(written, expected, rtol=1e-9)
-    with pytest.raises(OutputExists):
+    way = r"replace it by ooc_train.predict_store\(model, X, out, overwrite=True\)$"
+    with pytest.raises(OutputExists, match=way):
         predict(store, out=out)
 
 

@@ -16,11 +16,11 @@ from sklearn.utils.validation import check_is_fitted
 
 from ooc_train.core.sums import Array
 from ooc_train.estimators.fit_callbacks import bar_of, following, with_callbacks
-from ooc_train.estimators.predicting import Postprocess
+from ooc_train.estimators.predicting import Postprocess, write_predictions
 from ooc_train.estimators.shared_parameters import settings_from
 from ooc_train.estimators.validation import NO_ROWS, Rows, ValidatingEstimator, seed_of
 from ooc_train.inference.outputs import Kind
-from ooc_train.inference.predict import evaluate, predict, predict_store
+from ooc_train.inference.predict import evaluate, predict
 from ooc_train.inference.raw_files import predict_files
 from ooc_train.models.calibration import Calibration
 from ooc_train.models.model import Model
@@ -35,7 +35,6 @@ from ooc_train.stream.kinds import is_dask, require_arrays
 from ooc_train.stream.labels_and_weights import is_stored
 from ooc_train.stream.plan import Plan
 from ooc_train.tables.features import Unseen
-from ooc_train.tables.names import is_table, require_predictions_name
 from ooc_train.tables.recipe import Recipe
 from ooc_train.training.loop import train
 from ooc_train.training.partial_fit import learn
@@ -263,10 +262,7 @@ class Estimator(ValidatingEstimator):
         with bar_of(self) as bar:
             on: dict[str, Any] = {"memory_ceiling": self.memory_ceiling, "progress": bar.progress}
             if out is not None:
-                require_predictions_name(out)
-                write = predict_files if is_table(out) and is_stored(X) else predict_store
-                write(fitted, X, out, kinds=(kind,), **on)
-                return os.fspath(out)
+                return write_predictions(fitted, X, out, kind, on)
             if is_stored(X):
                 return postprocess.values(predict(fitted, X, kind, **on))
         return postprocess.lazy(X) if is_dask(X) else postprocess.in_blocks(rows, dtype)

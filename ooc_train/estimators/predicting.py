@@ -1,17 +1,48 @@
 """Predictions of the engine in the form of scikit-learn: labels, shapes, lazy Dask arrays."""
 
+import os
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from ooc_train.errors import NonFiniteData
+from ooc_train.errors import NonFiniteData, OutputExists
 from ooc_train.inference.metrics import PIECE_ROWS
 from ooc_train.inference.outputs import Kind, Outputs
+from ooc_train.inference.predict import predict_store
+from ooc_train.inference.raw_files import predict_files
 from ooc_train.runs.fitted import Fitted
 from ooc_train.stream.kinds import as_numbers
+from ooc_train.stream.labels_and_weights import is_stored
 from ooc_train.stream.sources import model_dtype
+from ooc_train.tables.names import is_table, require_predictions_name
+
+
+def write_predictions(
+    fitted: Fitted, X: Any, out: str | os.PathLike[str], kind: Kind, on: Mapping[str, Any]
+) -> str:
+    """Write predictions of one kind to a table or a store, by the name of `out`; return its path.
+
+    `on` has further arguments of `predict_store`.
+
+    Raises
+    ------
+    ValueError
+        If `out` is named as neither.
+    OutputExists
+        If `out` exists. The function that replaces it is named: `predict` has no such choice.
+    """
+    require_predictions_name(out)
+    write: Any = predict_files if is_table(out) and is_stored(X) else predict_store
+    try:
+        write(fitted, X, out, kinds=(kind,), **on)
+    except OutputExists as error:
+        call = f"ooc_train.{write.__name__}(model, X, out, overwrite=True)"
+        raise OutputExists(str(error).replace("overwrite=True", call)) from None
+    return os.fspath(out)
+
 
 _BLOCK_BYTES = 2**22
 """Bytes of a block of rows that is converted."""
