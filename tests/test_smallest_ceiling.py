@@ -8,6 +8,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
+from typing import get_args
 
 import numpy as np
 import pytest
@@ -33,6 +34,7 @@ from ooc_train.store.jobs.synthetic import make_data
 from ooc_train.store.jobs.synthetic_rows import SyntheticSettings
 from ooc_train.store.opening.opener import open_store
 from ooc_train.tables.batches import ReadingMemory
+from ooc_train.tables.names import Missing
 from tests.watch import watch
 
 MIB = 2**20
@@ -180,6 +182,7 @@ def store(tmp_path_factory: pytest.TempPathFactory) -> str:
     chunk_rows=st.integers(1, 100_000),
     codec=st.sampled_from(["none", "lz4"]),
     dtype=st.sampled_from(["f4", "f8", "f2"]),
+    missing=st.sampled_from(get_args(Missing)),
     baseline=held,
     later=later,
 )
@@ -189,14 +192,15 @@ def test_writing_anew(
     chunk_rows: int,
     codec: CodecName,
     dtype: str,
+    missing: Missing,
     baseline: int,
     later: int,
 ) -> None:
     source = replace(open_store(store), n_rows=n_rows)
     record = record_dtype(source)
-    will_do(partial(shuffle._terms, source, record, chunk_rows, codec), baseline, later)
+    will_do(partial(shuffle._terms, source, record, chunk_rows, codec, missing), baseline, later)
     written = np.dtype(dtype)
-    will_do(partial(rechunk._terms, source, chunk_rows, codec, written), baseline, later)
+    will_do(partial(rechunk._terms, source, chunk_rows, codec, written, missing), baseline, later)
 
 
 def test_the_figure_has_room_for_another_start() -> None:
