@@ -151,7 +151,9 @@ def test_numbers_in_y_where_the_model_knows_words(tmp_path):
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_a_y_that_is_continuous_is_no_label(tmp_path, kind):
-    with pytest.raises(ValueError, match=r"y holds -?\d\.\d+, and labels .* train a regression: --model ridge"):
+    with pytest.raises(
+        ValueError, match=r"y holds -?\d\.\d+, and labels .* train a regression: --model ridge"
+    ):
         inputs_of(kind, tmp_path, RNG.normal(size=ROWS))
 
 
