@@ -77,6 +77,7 @@ EXPORTED: list[str] = [
     "MLflow",
     "MemoryReport",
     "MissingMainGuard",
+    "MissingPackage",
     "Mixup",
     "Model",
     "Noise",
