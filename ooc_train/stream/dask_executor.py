@@ -200,7 +200,10 @@ class DaskExecutor:
         took a turn would have held buffers, which the plan does not count. If the workers are lost,
         any other ones take over.
         """
-        threads = self.client.nthreads()
+        try:
+            threads = self.client.nthreads()
+        except OSError as error:
+            raise scheduler_gone(self.client) from error
         workers = sorted(threads)
         if len(workers) < 2:
             return [{}] * count
