@@ -104,6 +104,7 @@ class DaskExecutor:
         waiting, again = iter(calls), list[_Call]()
         pending: dict[Future, _Call] = {}
         self._placed.clear()
+        places: list[dict[str, Any]] | None = None
         large = apart(shared)
         scatters = sum(raw.nbytes for raw in large) >= SHARED
         try:
@@ -112,10 +113,12 @@ class DaskExecutor:
                 batch = [*again, *map(_Call, itertools.islice(waiting, further))]
                 if batch:
                     require_scheduler(self.client)
+                if batch and (places is None or again):  # a round trip, which lost workers renew
+                    places = self._places(name, window)
                 if batch and scatters and not self._scattered.hold(large):
                     self._send(large)
                 calls_due = [call.arguments for call in batch]
-                futures = self._submit(function, shared, calls_due, window, name)
+                futures = self._submit(function, shared, calls_due, name, places or [{}])
                 pending |= zip(futures, batch, strict=True)
                 if not pending:
                     return
@@ -162,10 +165,10 @@ class DaskExecutor:
         function: Callable[..., Any],
         shared: tuple[Any, ...],
         calls: list[tuple[Any, ...]],
-        window: int,
         name: str,
+        chosen: list[dict[str, Any]],
     ) -> list[Future]:
-        """Submit calls, and return the future of each."""
+        """Submit calls to the chosen workers in turn, and return the future of each."""
         keys = [f"ooc_train-{name}-{next(self._serial)}-{self._token}" for _ in calls]
         if not calls:
             return []
@@ -174,7 +177,7 @@ class DaskExecutor:
             tasks = [make(dask_key_name=key) for make, key in zip(tasks, keys, strict=True)]
             return list(self.client.compute(tasks))
         pickles, arrays = zip(*(sealed(function, (*shared, *call)) for call in calls), strict=True)
-        places = self._places(name, len(calls), window)
+        places = list(itertools.islice(itertools.cycle(chosen), len(calls)))
         self._placed |= {key for key, place in zip(keys, places, strict=True) if place}
         if not any(arrays) and not any(places):
             return list(self.client.map(pickle.loads, pickles, key=keys, pure=False))
@@ -192,8 +195,8 @@ class DaskExecutor:
                 for key, pickled, raws, place in zip(keys, pickles, arrays, places, strict=True)
             ]
 
-    def _places(self, name: str, count: int, window: int) -> list[dict[str, Any]]:
-        """Return the workers of tasks, as arguments of `submit`; none for tasks that may be in any.
+    def _places(self, name: str, window: int) -> list[dict[str, Any]]:
+        """Return the workers that tasks go to in turn, as arguments of `submit`.
 
         Segments of a replica go on in one worker. Other tasks, if a window has fewer of them than
         there are threads, go to as few workers as have threads for them. Each further worker that
@@ -206,17 +209,17 @@ class DaskExecutor:
             raise scheduler_gone(self.client) from error
         workers = sorted(threads)
         if len(workers) < 2:
-            return [{}] * count
+            return [{}]
         first = int(self._token, 16) % len(workers)  # drivers of one scheduler begin elsewhere
         workers = workers[first:] + workers[:first]
-        if name == "scan":
-            chosen = [[workers[i % len(workers)]] for i in range(count)]
-        else:
+        chosen = [[each] for each in workers]
+        if name != "scan":
             reached = itertools.accumulate((threads[each] for each in workers), initial=0)
-            few = [each for each, before in zip(workers, reached, strict=False) if before < window]
-            if len(few) == len(workers):
-                return [{}] * count
-            chosen = [few] * count
+            chosen = [
+                [each for each, before in zip(workers, reached, strict=False) if before < window]
+            ]
+            if len(chosen[0]) == len(workers):
+                return [{}]
         return [{"workers": each, "allow_other_workers": True} for each in chosen]
 
     def _delayed_call(
