@@ -733,7 +733,7 @@ def test_evaluate(made, run, scheduler, tmp_path):
     assert 0.6 < found["accuracy"] < found["roc_auc"] < 1
     drawn = ("--plot", tmp_path / "classes.png")
     text = here("evaluate", run, made, "--scheduler", scheduler, *drawn).stdout
-    assert re.search(r"^class +precision +recall +f1 +weight\n0 +0\.\d+", text, re.MULTILINE)
+    assert re.search(r"^class +precision +recall +f1 +support\n0 +0\.\d+", text, re.MULTILINE)
     assert f"drawn in {drawn[1]}\n" in text
     assert drawn[1].read_bytes().startswith(b"\x89PNG")
     assert here("evaluate", run, made, *drawn).exit_code == 1
@@ -849,7 +849,7 @@ def test_a_regression_does_not_learn_the_codes_of_classes(scheduler, tmp_path):
             result = here("train", tmp_path / name, "--model", model)
             assert result.exit_code == 1
             assert f"has the classes {listed} as codes from 0" in result.stderr
-            assert "or train a classifier, such as 'logistic'" in result.stderr
+            assert "or train a classifier: --model logistic" in result.stderr
     result = here("train", tmp_path / "same", "--model", "ridge", "--scheduler", scheduler)
     note = "note: y holds the classes 0, 1, which the regression takes as numbers\n"
     assert note in result.stderr

@@ -287,7 +287,8 @@ def cluster_to_kill():
         client.close(timeout=1)
 
 
-GONE = r"^the scheduler at tcp://127\.0\.0\.1:\d+ is gone; start a cluster, connect a new client"
+# Dask closes the client in the end, so a slow machine may find it closed.
+GONE = r"^the (scheduler|client of the cluster) at tcp://127\.0\.0\.1:\d+ is (gone|closed); "
 
 
 @pytest.mark.slow

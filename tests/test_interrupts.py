@@ -2,9 +2,11 @@
 
 import os
 import signal
+import sys
 import threading
 from dataclasses import replace
 from functools import partial
+from time import sleep
 from typing import Any
 
 import numpy as np
@@ -58,7 +60,10 @@ class CtrlC:
             self.count += 1
             if self.count == self.at:
                 for _ in range(self.times):
-                    signal.raise_signal(signal.SIGINT)
+                    self.press()
+
+    def press(self) -> None:
+        signal.raise_signal(signal.SIGINT)
 
 
 def stopped(*arguments: Any, **settings: Any) -> tuple[Any, Any]:
@@ -122,6 +127,41 @@ def test_the_second_interrupts_at_once_and_saves_nothing(rows, tmp_path):
         train(LOGISTIC, rows, FULL, callbacks=[press], out=out)
     assert press.count == 2
     assert list(tmp_path.iterdir()) == []
+
+
+class InAFinalizer(CtrlC):
+    """Ctrl-C while Python finalizes an object, as Dask's futures are at any time."""
+
+    class Object:
+        def __del__(self) -> None:
+            signal.raise_signal(signal.SIGINT)
+
+    def press(self) -> None:
+        self.Object()
+
+
+def test_the_second_interrupts_though_it_meets_a_finalizer(rows, monkeypatch):
+    """Python drops an exception of a finalizer: the run would go on, below a traceback."""
+    dropped: list[Any] = []
+    monkeypatch.setattr(sys, "unraisablehook", dropped.append)
+    second = InAFinalizer()
+    with pytest.raises(KeyboardInterrupt) as caught:
+        train(LOGISTIC, rows, FULL, callbacks=[CtrlC(), second, lambda _: sleep(second.count)])
+    assert not vars(caught.value)
+    assert dropped == []
+
+
+def test_work_of_many_runs_is_interrupted_though_it_meets_a_finalizer(monkeypatch):
+    dropped: list[Any] = []
+    monkeypatch.setattr(sys, "unraisablehook", dropped.append)
+
+    def press_and_wait() -> None:
+        InAFinalizer().press()
+        sleep(20)
+
+    with pytest.raises(KeyboardInterrupt), immediate_interrupts():
+        press_and_wait()
+    assert dropped == []
 
 
 def test_the_second_may_meet_another_run(rows, monkeypatch):

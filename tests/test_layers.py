@@ -261,6 +261,13 @@ def test_the_design_names_every_room_and_every_file():
     assert named - {file for files in rooms.values() for file in files} == set()
 
 
+def test_nothing_else_lies_in_the_package():
+    # Two tables of a trial were once committed with the rest.
+    files = {path for path in PACKAGE.rglob("*.*") if path.is_file()}
+    ours = {".py", ".pyi", ".pyc", ".md", ".html", ".typed"}
+    assert {path.name for path in files if path.suffix not in ours} == set()
+
+
 def test_no_two_files_have_one_name():
     names = [file.rpartition("/")[2] for file in SOURCES]
     twice = {name for name in names if names.count(name) > 1}

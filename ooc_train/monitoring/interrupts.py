@@ -11,6 +11,7 @@ import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from time import perf_counter
+from types import FrameType
 from typing import Any, Self
 
 from ooc_train.core.text import counted, log
@@ -19,6 +20,7 @@ from ooc_train.runs.fitted import Fitted
 from ooc_train.runs.report import Report
 
 _AGAIN_SECONDS = 10.0
+_RETRY_SECONDS = 0.02
 
 _CAUSES = {
     signal.SIGINT: "Ctrl-C",
@@ -79,13 +81,14 @@ class Interrupts:
                     self._before[number] = signal.signal(number, self._request)
         return self
 
-    def _request(self, number: int, frame: Any) -> None:
+    def _request(self, number: int, frame: FrameType | None) -> None:
         """Record the request only: a signal handler may run at any point."""
         global _last_request
         before, _last_request = _last_request, perf_counter()
         if number == signal.SIGINT and _last_request - before < _AGAIN_SECONDS:
-            signal.default_int_handler(number, frame)
-        self.received = signal.Signals(number)
+            _interrupt(number, frame)
+        else:
+            self.received = signal.Signals(number)
 
     def __call__(self, event: Event) -> None:
         """Raise `Stop` if a stop was requested."""
@@ -124,20 +127,29 @@ class Interrupts:
             signal.raise_signal(self.received)
 
 
+def _interrupt(number: int, frame: FrameType | None) -> None:
+    """Raise `KeyboardInterrupt`, though Python drops what is raised within a finalizer."""
+    while frame is not None:
+        if frame.f_code.co_name == "__del__":
+            main = threading.main_thread().ident or 0
+            again = threading.Timer(_RETRY_SECONDS, signal.pthread_kill, (main, number))
+            again.daemon = True
+            again.start()
+            return
+        frame = frame.f_back
+    raise KeyboardInterrupt
+
+
 @contextmanager
 def immediate_interrupts() -> Iterator[None]:
     """Let Ctrl-C interrupt at once, for jobs that consist of many runs."""
-
-    def interrupt(number: int, frame: Any) -> None:
-        signal.default_int_handler(number, frame)
-
     if (
         threading.current_thread() is not threading.main_thread()
         or signal.getsignal(signal.SIGINT) is not signal.default_int_handler
     ):
         yield
         return
-    signal.signal(signal.SIGINT, interrupt)
+    signal.signal(signal.SIGINT, _interrupt)
     try:
         yield
     finally:

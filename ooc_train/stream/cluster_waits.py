@@ -52,7 +52,8 @@ def require_scheduler(client: Client) -> None:
     """
     if client.status in ("closing", "closed"):
         raise ClusterError(
-            f"the client of the cluster at {_address(client)} is closed; hand over one that is open"
+            f"the client of the cluster at {_address(client)} is closed; connect a new client, "
+            "to a new cluster if that one is gone, and run again"
         )
     until = perf_counter() + _RECONNECT_SECONDS
     while client.status == "connecting" and perf_counter() < until:
