@@ -2,7 +2,10 @@
 
 import json
 import shlex
+import subprocess
+import sys
 from datetime import datetime
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -214,6 +217,40 @@ def test_files_of_people_and_of_computers_make_the_same_store_model_and_predicti
     # Blocks of bytes hold other numbers of rows, so that sums are added in another order.
     assert metrics[0]["r2"] == pytest.approx(metrics[1]["r2"], rel=1e-12)
     assert metrics[1]["r2"] > 0.9
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("ending", ["csv", "parquet"])
+def test_no_cell_format_brings_pandas(tmp_path, ending):
+    """pyarrow imports it to make a scalar of a number: 35 MiB more than the plan has."""
+    # A first of the month has Python look at the day again.
+    text = messy()[0] + messy(200, seed=1)[0].split("\n", 1)[1].replace("3.2", "1.2")
+    name = str(tmp_path / f"people.{ending}")
+    if ending == "csv":
+        Path(name).write_text(text)
+    else:
+        head, *lines = [line.split(";") for line in text.splitlines()]
+        columns = dict(zip(head, map(list, zip(*lines, strict=True)), strict=True))
+        pq.write_table(pa.table(columns), name)
+    delimiter = {"delimiter": ";"} if ending == "csv" else {}
+    code = (
+        "import sys\n"
+        "from ooc_train import CellFormats, append, evaluate_files, ingest, predict_files\n"
+        "from ooc_train.models.regression_models import RidgeModel\n"
+        "from ooc_train.solvers.training_settings import Training\n"
+        "from ooc_train.training.loop import train\n"
+        f"formats = {FORMATS!r}\n"
+        f"name, out = {name!r}, {str(tmp_path / 'a.zarr')!r}\n"
+        "roles = dict(target='y', categorical=['ort'], sample_weight='w', missing='median')\n"
+        f"ingest(name, out, formats=formats, test_size=0.2, **roles, **{delimiter})\n"
+        "append(out, name)\n"
+        "model, _ = train(RidgeModel(), out, Training())  # estimators import scikit-learn\n"
+        "predict_files(model, name, out + '.csv')\n"
+        "evaluate_files(model, name)\n"
+        "print('pandas' in sys.modules)\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.splitlines()[-1] == "False"
 
 
 def test_a_later_row_of_another_form_is_named(tmp_path, small_blocks):

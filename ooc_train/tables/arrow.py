@@ -55,3 +55,11 @@ def from_texts(texts: Sequence[str]) -> pa.Array:
     ends = np.cumsum([0, *map(len, encoded)], dtype=np.int32)
     buffers = [None, pa.py_buffer(ends), pa.py_buffer(b"".join(encoded))]
     return pa.Array.from_buffers(pa.string(), len(texts), buffers)
+
+
+def scalar(value: float | str | bool | None, kind: pa.DataType) -> pa.Scalar:
+    """Return a value as an Arrow scalar; None is a missing value."""
+    if value is None:
+        return pa.nulls(1, kind)[0]
+    array = from_texts([value]) if isinstance(value, str) else from_numpy(np.array([value]))
+    return array[0].cast(kind)

@@ -17,7 +17,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from ooc_train.core.schema import shown
-from ooc_train.tables.arrow import from_texts, to_numpy
+from ooc_train.tables.arrow import from_texts, scalar, to_numpy
 from ooc_train.tables.column_kinds import kind_of
 from ooc_train.tables.features import Column, Target
 from ooc_train.tables.names import as_option
@@ -239,7 +239,7 @@ class CellFormats:
         )
         why = f"is none of the words for yes and no (--true, --false); {_CORRECT}"
         _require(pc.or_(pc.or_(true, false), pc.is_null(text)), cells, why)
-        return pc.if_else(pc.is_valid(text), true, pa.scalar(None, pa.bool_()))
+        return pc.if_else(pc.is_valid(text), true, scalar(None, pa.bool_()))
 
     def dates(self, date_format: str, array: pa.Array) -> pa.Array:
         """Return text, or numbers such as 20240131, as times; without a format, as text.
@@ -257,12 +257,13 @@ class CellFormats:
         found = pc.strptime(cells, format=date_format, unit="us", error_is_null=True)
         _require(pc.or_(pc.is_valid(found), pc.is_null(cells)), cells, why)
         # C's strptime takes 31 February as 2 March, and the year 24 as such; Python's refuses both.
-        doubtful = pc.or_(pc.less_equal(pc.day(found), 3), pc.less(pc.year(found), 1000))
+        day, year = scalar(3, pa.int64()), scalar(1000, pa.int64())
+        doubtful = pc.or_(pc.less_equal(pc.day(found), day), pc.less(pc.year(found), year))
         for text in cells.filter(doubtful).unique().to_pylist():
             try:
                 datetime.strptime(text, date_format)  # noqa: DTZ007 # days are counted without a zone
             except ValueError:
-                _require(pc.not_equal(cells, text), cells, why)
+                _require(pc.not_equal(cells, scalar(text, pa.string())), cells, why)
         return found
 
     def _cells(self, array: pa.Array) -> pa.Array:
@@ -272,7 +273,7 @@ class CellFormats:
         text = pc.utf8_trim_whitespace(array.cast(pa.string()))
         missing = from_texts(["", *(word.lower() for word in self.na)])
         absent = pc.is_in(pc.utf8_lower(text), missing)
-        return pc.if_else(absent, pa.scalar(None, pa.string()), text)
+        return pc.if_else(absent, scalar(None, pa.string()), text)
 
 
 PLAIN = CellFormats()
@@ -281,7 +282,7 @@ PLAIN = CellFormats()
 
 def _require(ok: pa.Array, cells: pa.Array, why: str) -> None:
     """Raise `WrongValueError` at the first cell that is not ok; null is."""
-    row = pc.index(ok, pa.scalar(False)).as_py()
+    row = pc.index(ok, scalar(False, pa.bool_())).as_py()
     if row >= 0:
         raise WrongValueError(row, f"is {shown_value(cells, row)}, which {why}")
 
