@@ -303,7 +303,7 @@ def test_every_option_is_explained():
 
 
 def test_help_keeps_words_in_brackets():
-    assert "pip install '.[onnx]'" in in_words(here("export", "--help").stdout)
+    assert "or '.[onnx]' in a clone" in in_words(here("export", "--help").stdout)
 
 
 def test_the_help_of_a_model_has_its_options_alone():

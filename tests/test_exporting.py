@@ -319,6 +319,7 @@ def test_raw_columns_are_encoded_inside_the_graph(raw, tmp_path, name, model):
     found = export(fitted, tmp_path / "a.onnx")
     assert (found.largest_difference or 0.0) < 1e-9
     assert "decision_" in found.outputs  # a raw column has the name
+    assert str(found).endswith("as days since 1970-01-01 (UTC): 'when', 'zoned'")
     table = raw_table(500)
     if name == "drop":
         table = table.drop_null()
@@ -562,17 +563,17 @@ def test_an_isotonic_calibration_is_in_the_file(tmp_path, sizes):
 )
 def test_functions_that_others_do_not_know_are_refused(tmp_path, fitted, said, to):
     with pytest.raises(ValueError, match=said):
-        export(fitted, tmp_path / "a", to=to)
+        export(fitted, tmp_path / f"a.{to}")
     assert list(tmp_path.iterdir()) == []
 
 
 def test_sizes_and_names_that_a_form_lacks_are_refused(raw, tmp_path, monkeypatch):
     fitted = made_of(raw, "mean")
-    place = tmp_path / "a"
+    place = tmp_path / "a.onnx"
     with pytest.raises(ValueError, match="for raw columns, and the model has no recipe"):
         export(linear(LeastSquares()), place, unseen="other")
     with pytest.raises(ValueError, match=r"does not go with to='json'"):
-        export(fitted, place, to="json", features=True)
+        export(fitted, tmp_path / "a.json", features=True)
     with pytest.raises(ValueError, match=r"does not go with unseen='ignore'"):
         export(fitted, place, unseen="ignore", features=True)
     with pytest.raises(ValueError, match=r"load\(RUN\).to_sklearn\(\)"):
@@ -581,7 +582,7 @@ def test_sizes_and_names_that_a_form_lacks_are_refused(raw, tmp_path, monkeypatc
         export(fitted, place, to="pmml")  # type: ignore[arg-type]
     twice = linear(LeastSquares(), feature_names=("a", "b", "a", "c"))
     with pytest.raises(ValueError, match=r"have one name \(a\)"):
-        export(twice, place, to="json")
+        export(twice, tmp_path / "a.json")
     monkeypatch.setattr(onnx_columns, "_MOST_COLUMNS", 7)
     with pytest.raises(ValueError, match=r"8 raw columns.*features=True"):
         export(fitted, place)
@@ -653,7 +654,18 @@ def test_the_command(tmp_path):
     said = here(tmp_path / "b", "--to", "sklearn")
     assert said.exit_code == 1
     assert "to_sklearn()" in said.stderr
-    assert here(tmp_path / "a.json", "--to", "json").exit_code == 0
+    assert here(tmp_path / "a.json").exit_code == 0
+    json.loads((tmp_path / "a.json").read_text())
+    assert here(tmp_path / "model", "--to", "json").exit_code == 0
+    for name, message in (
+        ("a.pkl", "a.pkl ends with .pkl; end it with .onnx"),
+        ("b", "b ends with no ending; end it with .onnx"),
+    ):
+        said = here(tmp_path / name)
+        assert said.exit_code == 1
+        assert message in " ".join(said.stderr.split())
+    said = here(tmp_path / "c.json", "--to", "onnx")
+    assert "c.json ends with .json, and a graph of ONNX is saved there" in said.stderr
     with pytest.raises(OutputExists):
         export(tmp_path / "a.run", out)
     with pytest.raises(InvalidRun):

@@ -17,7 +17,7 @@ import numpy as np
 import pytest
 
 from ooc_train.core import places
-from ooc_train.core.output_kinds import FILE, RUN, STORE, require_output
+from ooc_train.core.output_kinds import CSV, FILE, PAGE, RUN, STORE, require_output
 from ooc_train.core.places import local_path, temporary_place, why_unsafe
 from ooc_train.core.temporary_folders import (
     close_folder,
@@ -244,3 +244,13 @@ def test_a_folder_has_no_name_of_a_file(tmp_path, kind, name, other):
         require_output(tmp_path / name, kind, overwrite=True)
     assert require_output(tmp_path / "a.v2", kind, overwrite=False) == str(tmp_path / "a.v2")
     assert require_output(tmp_path / name, FILE, overwrite=False) == str(tmp_path / name)
+
+
+@pytest.mark.parametrize(
+    ("kind", "name", "other"), [(PAGE, "a.txt", "a.html"), (CSV, "b.parquet", "b.csv")]
+)
+def test_a_page_and_a_table_have_no_name_of_another_kind(tmp_path, kind, name, other):
+    with pytest.raises(ValueError, match=rf"{name} ends with .* such as {other}$"):
+        require_output(tmp_path / name, kind, overwrite=True)
+    for fitting in (other, other.upper(), "page"):
+        assert require_output(tmp_path / fitting, kind, overwrite=False) == str(tmp_path / fitting)

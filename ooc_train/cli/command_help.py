@@ -40,7 +40,7 @@ EXAMPLES: Mapping[str, tuple[str, ...]] = {
     "explain": ("ooc-train explain late.run flights.test.zarr --plot late.png",),
     "export": (
         "ooc-train export late.run late.onnx",
-        "ooc-train export late.run late.json --to json",
+        "ooc-train export late.run late.json",
     ),
     "report": (
         "ooc-train report late.run --out late.html",

@@ -73,7 +73,7 @@ def evaluate(
     """
     with ConsoleBar(quiet=output.quiet) as bar:
         from ooc_train.core.atomic import write_file
-        from ooc_train.core.output_kinds import FILE, require_output
+        from ooc_train.core.output_kinds import PAGE, require_output
         from ooc_train.inference.class_metrics import MOST_CLASSES
         from ooc_train.plotting.figures import require_figure, save
         from ooc_train.runs.run_loading import load_fitted
@@ -81,7 +81,7 @@ def evaluate(
         fitted = load_fitted(run)
         n_classes = len(fitted.classes)
         if report is not None:
-            require_output(report, FILE, overwrite=overwrite)
+            require_output(report, PAGE, overwrite=overwrite)
         if plot is not None:
             require_figure(plot, overwrite=overwrite)
             if n_classes > MOST_CLASSES:

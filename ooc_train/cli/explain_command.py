@@ -62,15 +62,15 @@ def explain(
     """
     with ConsoleBar(quiet=output.quiet) as bar:
         from ooc_train.core.atomic import write_file
-        from ooc_train.core.output_kinds import FILE, require_output
+        from ooc_train.core.output_kinds import CSV, PAGE, require_output
         from ooc_train.explanation.dependence import partial_dependence
         from ooc_train.explanation.importance import permutation_importance
         from ooc_train.plotting.figures import require_figure, save
         from ooc_train.runs.run_loading import load_fitted
 
-        for path in (csv_file, html):
+        for path, kind in ((csv_file, CSV), (html, PAGE)):
             if path is not None:
-                require_output(path, FILE, overwrite=overwrite)
+                require_output(path, kind, overwrite=overwrite)
         if plot is not None:
             require_figure(plot, overwrite=overwrite)
         fitted, data = load_fitted(run), noted(stored.open(store), bar)

@@ -15,13 +15,16 @@ from ooc_train.core.text import printable
 def export(
     *,
     run: Annotated[str, RUN],
-    out: Annotated[str, typer.Argument(help="File to make, such as model.onnx.")],
+    out: Annotated[str, typer.Argument(help="File to make, such as model.onnx or model.json.")],
     to: Annotated[
-        Literal["onnx", "json", "sklearn"],  # the error of the last says what makes an estimator
+        Literal["onnx", "json", "sklearn"]
+        | None,  # the error of the last says what makes an estimator
         typer.Option(
-            metavar="onnx|json", help="The form: a graph of ONNX, or coefficients as JSON."
+            metavar="onnx|json",
+            help="The form: a graph of ONNX, or coefficients as JSON (default: by the end of the "
+            "file's name).",
         ),
-    ] = "onnx",
+    ] = None,
     features: Annotated[
         bool,
         typer.Option(
@@ -41,8 +44,8 @@ def export(
 ) -> None:
     """Write a linear model or a perceptron as one file, with the encodings of raw columns in it.
 
-    ONNX needs the package onnx, and is checked by onnxruntime: pip install '.[onnx]' in a clone. An
-    estimator of scikit-learn is made in Python: load(RUN).to_sklearn().
+    ONNX needs the package onnx, and is checked by onnxruntime: pip install onnx onnxruntime, or
+    '.[onnx]' in a clone. An estimator of scikit-learn is made in Python: load(RUN).to_sklearn().
     """
     from ooc_train.exporting.export import export as write
 

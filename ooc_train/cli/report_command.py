@@ -34,11 +34,11 @@ def report(
     Several runs stand side by side first.
     """
     from ooc_train.core.atomic import write_file
-    from ooc_train.core.output_kinds import FILE, require_output
+    from ooc_train.core.output_kinds import PAGE, require_output
     from ooc_train.monitoring.run_page import Evaluated, models_page, run_page
     from ooc_train.runs.run_loading import load_fitted
 
-    require_output(out, FILE, overwrite=overwrite)
+    require_output(out, PAGE, overwrite=overwrite)
     models = {name: load_fitted(name) for name in run}
     evaluated = None
     if data is not None:

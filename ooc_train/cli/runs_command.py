@@ -22,11 +22,11 @@ def runs(
 ) -> None:
     """Show the runs of a folder, the newest first: the settings that differ, and their figures."""
     from ooc_train.core.atomic import write_file
-    from ooc_train.core.output_kinds import FILE, require_output
+    from ooc_train.core.output_kinds import PAGE, require_output
     from ooc_train.runs.runs_table import runs_table, saved_runs
 
     if html is not None:
-        require_output(html, FILE, overwrite=overwrite)
+        require_output(html, PAGE, overwrite=overwrite)
     found, unreadable = saved_runs(folder)
     if not found and not unreadable:
         raise ValueError(f"{folder} holds no runs; train with --out {folder}/NAME.run makes one")

@@ -67,15 +67,15 @@ def summary(
         raise ValueError("--cluster is a kind of errors of its own; leave --errors out")
     with ConsoleBar(quiet=output.quiet) as bar:
         from ooc_train.core.atomic import write_file
-        from ooc_train.core.output_kinds import FILE, require_output
+        from ooc_train.core.output_kinds import CSV, PAGE, require_output
         from ooc_train.explanation.coefficient_summary import COLUMNS
         from ooc_train.explanation.summary import require_likelihood
         from ooc_train.explanation.summary import summary as summarise
         from ooc_train.runs.run_loading import load_fitted
 
-        for path in (csv_file, html):
+        for path, kind in ((csv_file, CSV), (html, PAGE)):
             if path is not None:
-                require_output(path, FILE, overwrite=overwrite)
+                require_output(path, kind, overwrite=overwrite)
         fitted, data = load_fitted(run), noted(stored.open(store), bar)
         # Refuse before the cluster starts.
         require_likelihood(fitted.bare())

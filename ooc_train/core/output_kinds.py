@@ -35,21 +35,27 @@ class Kind:
         The name of such outputs in messages.
     markers : tuple of str
         A folder is of this kind if it holds one of these files. Empty for a plain file.
-    ending : str
-        The usual end of the names of such outputs.
+    endings : tuple of str
+        Ends of the names of such outputs, the usual one first; empty where any will do.
     """
 
     name: str
     markers: tuple[str, ...] = ()
-    ending: str = ""
+    endings: tuple[str, ...] = ()
 
     def require_fitting(self, path: str) -> None:
-        """Raise `ValueError` if an output is a folder, and the path is named as another file."""
+        """Raise `ValueError` if a path is named as an output of another kind."""
         root, ending = os.path.splitext(path)
+        usual = os.path.basename(root) + (self.endings[0] if self.endings else "")
         if self.markers and _OF_FILES.fullmatch(ending):
             raise ValueError(
                 f"{path} is named as a file of {ending}, and {self.name} is saved as a folder; "
-                f"choose another name, such as {os.path.basename(root)}{self.ending}"
+                f"choose another name, such as {usual}"
+            )
+        if not self.markers and self.endings and ending.lower() not in ("", *self.endings):
+            raise ValueError(
+                f"{path} ends with {ending}, and {self.name} is saved there; choose another name, "
+                f"such as {usual}"
             )
 
     def is_at(self, path: str) -> bool:
@@ -75,8 +81,10 @@ class Kind:
 
 
 FILE = Kind("file")
-STORE = Kind("Zarr", ("zarr.json", ".zgroup", ".zarray"), ".zarr")
-RUN = Kind("run", ("model.json",), ".run")
+PAGE = Kind("an HTML page", endings=(".html", ".htm"))
+CSV = Kind("a CSV table", endings=(".csv", ".txt"))
+STORE = Kind("Zarr", ("zarr.json", ".zgroup", ".zarray"), (".zarr",))
+RUN = Kind("run", ("model.json",), (".run",))
 CHECKPOINT = Kind("checkpoint", ("checkpoint.json",))
 SPLIT = Kind("split", ("train.share", "fold1.train.share"))
 TRADEOFF = Kind("trade-off", ("tradeoff.json",))

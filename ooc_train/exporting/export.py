@@ -7,7 +7,7 @@ from typing import Any, Literal
 
 from ooc_train.core.atomic import write_file
 from ooc_train.core.optional_packages import needed_package
-from ooc_train.core.output_kinds import FILE, require_output
+from ooc_train.core.output_kinds import Kind, require_output
 from ooc_train.core.units import approximate_bytes
 from ooc_train.exporting.json_form import json_form
 from ooc_train.runs.fitted import Fitted
@@ -16,6 +16,11 @@ from ooc_train.tables.features import Unseen
 from ooc_train.tables.recipe import Recipe
 
 Form = Literal["onnx", "json", "sklearn"]
+
+_FORMS: dict[Form, Kind] = {
+    "onnx": Kind("a graph of ONNX", endings=(".onnx",)),
+    "json": Kind("a model as JSON", endings=(".json",)),
+}
 
 
 @dataclass(frozen=True)
@@ -33,12 +38,15 @@ class Exported:
     largest_difference : float or None
         Largest difference of a prediction of onnxruntime from that of ooc_train, relative to its
         size where that is above 1, on synthetic rows. None if nothing was compared.
+    dates : tuple of str
+        Raw columns that the graph takes as days since 1970-01-01 (UTC).
     """
 
     path: str
     bytes: int
     outputs: tuple[str, ...] = ()
     largest_difference: float | None = None
+    dates: tuple[str, ...] = ()
 
     def __str__(self) -> str:
         found = f"saved in {self.path}: {approximate_bytes(self.bytes)}"
@@ -48,6 +56,9 @@ class Exported:
             found += f"; onnxruntime predicts the same to {self.largest_difference:.1g}"
         elif self.outputs:
             found += "; not checked, for onnxruntime is not installed"
+        if self.dates:
+            columns = ", ".join(map(repr, self.dates))
+            found += f"\nthe graph takes dates as days since 1970-01-01 (UTC): {columns}"
         return found
 
 
@@ -55,7 +66,7 @@ def export(
     model: Any,
     path: str | os.PathLike[str],
     *,
-    to: Form = "onnx",
+    to: Form | None = None,
     features: bool = False,
     unseen: Unseen | None = None,
     overwrite: bool = False,
@@ -75,9 +86,10 @@ def export(
         The model.
     path : path
         The file to make.
-    to : {"onnx", "json"}
-        The form of the file. "json" has coefficients by column, or layers, and the recipe, to be
-        evaluated by a few lines of any language.
+    to : {"onnx", "json"}, optional
+        The form of the file; None is that of the end of its name, .onnx or .json. "json" has
+        coefficients by column, or layers, and the recipe, to be evaluated by a few lines of any
+        language.
     features : bool
         Whether a graph of ONNX takes the matrix of features, though the model has a recipe.
     unseen : {"error", "other", "ignore"}, optional
@@ -89,8 +101,8 @@ def export(
     ------
     ValueError
         If the form can't express the model, with the way out: modules of PyTorch, losses and
-        activations of your own, parameters of 2 GiB, more than 20,000 raw columns. If `features`
-        goes with no other argument that was given.
+        activations of your own, parameters of 2 GiB, more than 20,000 raw columns. If the file's
+        name ends otherwise than its form. If `features` goes with no other argument that was given.
     InvalidRun
         If the run can't be read.
     OutputExists
@@ -104,12 +116,13 @@ def export(
     >>> import json
     >>> from ooc_train import LogisticRegression, export
     >>> X, y = load_breast_cancer(return_X_y=True)
-    >>> done = export(LogisticRegression().fit(X, y), "cancer.json", to="json")
+    >>> done = export(LogisticRegression().fit(X, y), "cancer.json")
     >>> with open("cancer.json") as file:
     ...     print(json.load(file)["link"])
     logit
     """
-    if to not in ("onnx", "json"):
+    to = _form_of(os.fspath(path)) if to is None else to
+    if to not in _FORMS:
         raise ValueError(_not_a_form(to))
     if features and (to == "json" or unseen is not None):
         other = f"to={to!r}" if to == "json" else f"unseen={unseen!r}"
@@ -117,7 +130,7 @@ def export(
             f"features=True is for ONNX without a recipe, and does not go with {other}; "
             "leave one of them out"
         )
-    place = require_output(path, FILE, overwrite=overwrite)
+    place = require_output(path, _FORMS[to], overwrite=overwrite)
     fitted = as_fitted(model)
     recipe = None if fitted.recipe is None else Recipe.from_json(fitted.recipe)
     if recipe is not None:
@@ -131,10 +144,25 @@ def export(
         content = json.dumps(values, allow_nan=False, ensure_ascii=False).encode()
         exported = Exported(os.fspath(path), len(content))
     else:
-        content, outputs, difference = _onnx(fitted, None if features else recipe)
-        exported = Exported(os.fspath(path), len(content), outputs, difference)
+        taken = None if features else recipe
+        content, outputs, difference = _onnx(fitted, taken)
+        columns = () if taken is None else taken.columns
+        dates = tuple(column.name for column in columns if column.kind == "date")
+        exported = Exported(os.fspath(path), len(content), outputs, difference, dates)
     write_file(place, content, overwrite=overwrite)
     return exported
+
+
+def _form_of(path: str) -> Form:
+    """Return the form that the end of a name means."""
+    ending = os.path.splitext(path)[1]
+    for form, kind in _FORMS.items():
+        if ending.lower() in kind.endings:
+            return form
+    raise ValueError(
+        f"{path} ends with {ending or 'no ending'}; end it with .onnx for a graph of ONNX, or with "
+        ".json for the coefficients and encodings as text"
+    )
 
 
 def _not_a_form(to: str) -> str:
