@@ -1,6 +1,7 @@
 """Numbers, dates, and yes and no as people write them: applied when asked for, else proposed."""
 
 import json
+import re
 import shlex
 import subprocess
 import sys
@@ -429,6 +430,37 @@ def test_the_command_proposes_options_that_it_then_takes(tmp_path):
     note = "'ort' is taken as text, such as '1,00'; numbers by --decimal ','"
     assert note in found["notes"]
     assert not (tmp_path / "a.zarr").exists()
+
+
+def test_what_is_proposed_treats_missing_values_and_a_dry_run_counts_them(tmp_path):
+    rows = "".join(f"k{i};{'' if i % 5 else 'Oslo'};{i},5;{i % 3}\n" for i in range(200))
+    (tmp_path / "a.csv").write_text(f"id;city;x;y\n{rows}200;k;;1\n")
+    ours = (
+        "ingest", tmp_path / "a.csv", tmp_path / "a.zarr", "--delimiter", ";", "--target", "y",
+    )  # fmt: skip
+    refused = run(*ours, "--dry-run").stderr
+    assert "the first rows lack values of 'city', 'x': --missing mean or drop are other" in refused
+    (proposed,) = [line for line in refused.splitlines() if line.startswith("  --decimal")]
+    assert proposed == "  --decimal ',' --categorical city --drop id --missing median"
+    assert "\n  --drop id,city,x\n" in refused  # no column with a missing value is left
+    options = shlex.split(proposed)
+    shown = run(*ours, *options[:-2], "--dry-run")
+    assert shown.exit_code == 0, shown.output
+    assert re.search(r"^city +string +2 columns of 0 and 1 +2 +160 +Oslo, k$", shown.stdout, re.M)
+    assert re.search(r"^x +double +as it is +1 +1 +0.5 to 199.5$", shown.stdout, re.M)
+    note = "note: ingest refuses missing values, which are in 'city', 'x': choose what becomes of"
+    assert note in shown.stdout
+    assert "is missing; choose what becomes" in run(*ours, *options[:-2]).stderr
+    assert run(*ours, *options).exit_code == 0
+
+
+def test_a_word_for_missing_numbers_stays_a_category_as_a_note_says(tmp_path):
+    (tmp_path / "a.csv").write_text("city,x,y\nOslo,1,1\nUnknown,unknown,0\nOslo,3,1\n")
+    made = ingest(
+        tmp_path / "a.csv", tmp_path / "a.zarr", target="y", categorical=["city"],
+        missing="mean", formats=CellFormats(na=("unknown",)),
+    )  # fmt: skip
+    assert any(note.startswith("'city' keeps 'Unknown' as categories: --na") for note in made.notes)
 
 
 def test_words_for_missing_among_true_false_and_whole_numbers(tmp_path):

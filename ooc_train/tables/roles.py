@@ -142,7 +142,8 @@ class Roles:
                 what: ColumnKind = "date" if kind == "date" else "number"
                 columns.append(Column(name, what, str(tables.schema.field(name).type)))
         if any(wrong.values()):
-            raise InvalidTable(undeclared_columns(tables, self.formats, **wrong))
+            refused = used if self.missing == "error" else []
+            raise InvalidTable(undeclared_columns(tables, self.formats, refused, **wrong))
         return Recipe(
             tuple(columns),
             self._target(tables),

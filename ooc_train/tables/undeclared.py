@@ -3,10 +3,11 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from typing import Any
 
 import pyarrow as pa
 
-from ooc_train.core.text import IN_PYTHON, brief, counted
+from ooc_train.core.text import IN_PYTHON, brief, counted, listed
 from ooc_train.errors import InvalidTable
 from ooc_train.tables.arrow import from_texts
 from ooc_train.tables.batches import Tables
@@ -20,13 +21,21 @@ _FEW_VALUES, _FEW_SHARE = 100, 0.1
 
 
 def undeclared_columns(
-    tables: Tables, formats: CellFormats, text: Sequence[str], other: Sequence[str]
+    tables: Tables,
+    formats: CellFormats,
+    refused: Sequence[str],
+    text: Sequence[str],
+    other: Sequence[str],
 ) -> str:
     """Return the message for columns of text and of other types that no role declares.
 
-    `formats` are those of the user.
+    `formats` are those of the user, and `refused` the columns that may have no missing value.
     """
     lines = []
+    absent = []
+    if refused:
+        rows = tables.first_rows(refused)
+        absent = [name for name in refused if rows.column(name).null_count]
     if text:
         found = first_texts(tables, text)
         cells = {name: from_texts(found[name].texts) for name in text}
@@ -41,21 +50,26 @@ def undeclared_columns(
             f"says what it means:\n{columns}"
         )
         few = [name for name in text if not found[name].too_many]
-        flags = [_roles(few, text)] if few else []
-        flags.append(_roles((), text))
+        missing = " --missing median" if absent else ""
+        flags = [_roles(few, text) + missing] if few else []
+        flags.append(_roles((), text) + (missing if set(absent) - set(text) else ""))
         way = "declare their values as categories, or leave them out" if few else "leave them out"
         if (common := together(guesses, formats)) is not None:
             way = f"read them as people write numbers, dates, and yes and no, {way}"
             rest = [name for name in text if not hints[name]]
             few_rest = [name for name in few if name in rest]
-            flags.insert(0, f"  {common.as_options()}{_roles(few_rest, rest)[1:]}")
-            flags.append(IN_PYTHON + _in_python(common, few_rest, rest))
+            missing = missing or (" --missing median" if common.na and refused else "")
+            flags.insert(0, f"  {common.as_options()}{_roles(few_rest, rest)[1:]}{missing}")
+            flags.append(IN_PYTHON + _in_python(common, few_rest, rest, bool(missing)))
         elif any(guess and len(guess.readings) == 1 for guess in guesses.values()):
             way = (
                 "formats are those of the whole file, and these columns contradict each other: "
                 f"{way}"
             )
         lines.append(f"{way}:\n" + "\n".join(flags))
+        if absent:
+            found_in = f"the first rows lack values of {listed(absent)}"
+            lines.append(f"{found_in}: --missing mean or drop are other ways than median")
     if other:
         types = ", ".join(f"{name!r} ({tables.schema.field(name).type})" for name in other)
         flags = [f"  --drop {as_option(other)}"]
@@ -63,10 +77,16 @@ def undeclared_columns(
     return "\n".join(lines)
 
 
-def _in_python(formats: CellFormats, few: Sequence[str], names: Sequence[str]) -> str:
+def _in_python(
+    formats: CellFormats, few: Sequence[str], names: Sequence[str], missing: bool
+) -> str:
     """Return the first proposal as arguments of `ingest`."""
     given = ", ".join(f"{name}={value!r}" for name, value in formats.to_json().items())
-    roles = {"categorical": list(few), "drop": [name for name in names if name not in few]}
+    roles: dict[str, Any] = {
+        "categorical": list(few),
+        "drop": [name for name in names if name not in few],
+        "missing": "median" if missing else "",
+    }
     return ", ".join(
         [f"formats=CellFormats({given})", *(f"{k}={v!r}" for k, v in roles.items() if v)]
     )

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator
 
-from ooc_train.core.text import counted
+from ooc_train.core.text import counted, listed
 from ooc_train.core.units import approximate_bytes
 from ooc_train.store.jobs.ingest_memory import row_bytes
 from ooc_train.tables.batches import Tables
@@ -51,6 +51,7 @@ def notes(
         text = [column.name for column in recipe.columns if column.kind == "category"]
         text += [recipe.target.name] if recipe.target and recipe.target.classes else []
         yield from format_notes(tables, text, plain=not roles.formats.of_numbers)
+        yield from _missing_words_kept(recipe, roles)
     if recipe.classes is not None and len(recipe.classes) > MOST_CLASSES:
         yield (
             f"the target has {counted(len(recipe.classes), 'class')}; a model has as many "
@@ -66,6 +67,18 @@ def notes(
         dropped = counted(schema.encoder.dropped, "row")
         were = "was" if schema.encoder.dropped == 1 else "were"
         yield f"{dropped} {were} left out because of missing values"
+
+
+def _missing_words_kept(recipe: Recipe, roles: Roles) -> Iterator[str]:
+    """Yield a note on each category column that has a word for missing numbers as a value."""
+    words = {word.lower() for word in roles.formats.na}
+    for column in recipe.columns:
+        kept = [value for value in column.values or () if str(value).lower() in words]
+        if kept:
+            yield (
+                f"{column.name!r} keeps {listed(kept)} as categories: --na is for numbers, dates, "
+                "and yes and no"
+            )
 
 
 def losses(schema: Schema) -> Iterator[str]:

@@ -2,9 +2,10 @@
 
 import operator
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from ooc_train.core.progress import Progress, no_progress
+from ooc_train.core.text import listed
 from ooc_train.store.jobs.ingest_memory import row_bytes
 from ooc_train.store.jobs.ingest_notes import losses, notes
 from ooc_train.store.jobs.ingest_reading import (
@@ -61,10 +62,13 @@ def preview(
     """Read raw files as `ingest` does, and return what each column would become.
 
     Medians, which `missing="median"` fills in, stay unknown: `ingest` computes them from records
-    that it has written to the disk. Arguments and errors are those of `ingest`.
+    that it has written to the disk. Arguments and errors are those of `ingest`, but missing values
+    of features, which that refuses by default, are counted, and a note names their columns.
     """
     require_test_size(test_size)
     tables = open_tables(paths, delimiter=delimiter, encoding=encoding)
+
+    refused = roles.missing == "error"
 
     def run(schema: Schema, reason: str | None) -> Preview:
         n_rows, n_test = 0, 0
@@ -73,9 +77,24 @@ def preview(
             n_test += len(parts["testing"])
             progress("reading", piece.start + piece.batch.num_rows, piece.share)
         lost = tuple(losses(schema))
+        schema.draft = replace(schema.draft, missing=roles.missing)
         recipe = schema.recipe(None)
         columns = tuple(schema.summaries(recipe)) if isinstance(schema, SchemaInference) else ()
-        all_notes = (*lost, *notes(schema, recipe, roles, tables, reason))
+        absent = [column.name for column in columns if column.missing] if refused else []
+        all_notes = (
+            *lost,
+            *notes(schema, recipe, roles, tables, reason),
+            *([_choose_missing(absent)] if absent else []),
+        )
         return Preview(recipe, columns, n_rows, n_test, row_bytes(recipe), all_notes)
 
-    return read_with_widening(lambda dtype: make_schema(roles, None, tables, dtype), run)
+    return read_with_widening(
+        lambda dtype: make_schema(roles, None, tables, dtype, reads_on=True), run
+    )
+
+
+def _choose_missing(names: Sequence[str]) -> str:
+    return (
+        f"ingest refuses missing values, which are in {listed(names)}: choose what becomes of such "
+        "rows, --missing drop, mean or median"
+    )

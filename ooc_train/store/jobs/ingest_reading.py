@@ -3,6 +3,7 @@
 import os
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import closing
+from dataclasses import replace
 from typing import Any, TypeVar
 
 from ooc_train.core.files import FileKind, read_json
@@ -79,14 +80,25 @@ def _recipe_from(values: Mapping[str, Any], path: str) -> Recipe:
         raise InvalidTable(f"{path}: {error}; ingest the raw files again") from None
 
 
-def make_schema(roles: Roles, like: Recipe | None, tables: Tables, dtype: str | None) -> Schema:
+def make_schema(
+    roles: Roles,
+    like: Recipe | None,
+    tables: Tables,
+    dtype: str | None,
+    *,
+    reads_on: bool = False,
+) -> Schema:
     """Return a schema that is inferred from the rows, or the fixed one of a recipe.
 
-    `dtype` is the type of X, where `roles` leaves it open.
+    `dtype` is the type of X, where `roles` leaves it open. One that `reads_on` counts missing
+    values where another refuses them.
     """
     if like is None:
+        draft = roles.draft(tables, dtype)
+        if reads_on and draft.missing == "error":
+            draft = replace(draft, missing="mean")
         return SchemaInference(
-            roles.draft(tables, dtype),
+            draft,
             roles.min_count,
             declared_labels=roles.declares_labels(tables),
             strict=roles.dtype == "auto" and dtype is None,
