@@ -310,10 +310,12 @@ def test_a_stopped_run_goes_on_where_it_was_within_the_pass(
 
     def within(event):
         if isinstance(event, Progressed) and event.rows >= 3.5 * n_rows:
-            raise Stop
+            raise Stop("three and a half passes")
 
     cut = train(LogisticModel(), chunked, training, callbacks=[within], checkpoint=place)
     assert cut[1].n_iter < due[1].n_iter
+    assert "three and a half passes" in cut[1].notes
+    assert "three and a half passes" in cut[1].ended
     resumed = Checkpoint(place, resume=True)
     found = train(
         LogisticModel(),
@@ -325,6 +327,7 @@ def test_a_stopped_run_goes_on_where_it_was_within_the_pass(
     require_same(found, due)
     assert min(read) > 3.5 * n_rows
     assert "went on from a checkpoint of iteration" in " ".join(found[1].notes)
+    assert "three and a half passes" not in found[1].notes
 
 
 @pytest.mark.filterwarnings("ignore:.*not converged")

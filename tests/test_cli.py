@@ -573,9 +573,20 @@ def test_info_on_a_run(run):
     assert lines["classes"] == "0, 1"
     assert lines["rows"] == "20,000 training rows"
     assert lines["memory"].startswith("ceiling ")
+    assert "note" not in lines
     found = json.loads(here("info", run, "--json").stdout)
     assert found["model"]["name"] == found["report"]["model"] == "logistic"
     assert found["classes"] == [0, 1]
+
+
+def test_info_on_a_run_has_its_validation_loss_and_notes(made, scheduler, tmp_path):
+    settings = ("--validation-fraction", "0.2", "--max-passes", "2", "--solver", "lbfgs")
+    out = tmp_path / "a.run"
+    trained = here("train", made, *settings, "--out", out, "--scheduler", scheduler, "--quiet")
+    assert trained.exit_code == 0, trained.stderr
+    lines = dict(line.split(maxsplit=1) for line in here("info", out).stdout.splitlines())
+    assert re.search(r"\(validation 0\.\d+\), tolerance not reached$", lines["log-loss"])
+    assert lines["note"].startswith("not converged: max_passes=2 reached")
 
 
 def test_info_on_the_zarr_of_others(tmp_path):

@@ -1,6 +1,7 @@
 """Multi-layer perceptrons: gradients, scikit-learn's own numbers, extremes and refusals."""
 
 import threading
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -62,6 +63,30 @@ def problem_of(model, classes=0, features=5, outputs=1, rows=23):
 
 
 # Activations and gradients
+
+
+@pytest.mark.parametrize("scale", [1.0, 0.5])
+@pytest.mark.parametrize("largest", [1.0, 1e6, 1e9, 1e30])
+def test_the_loss_of_a_run_is_that_of_its_predictions(scale, largest):
+    """The products of float32 rows of 1e9 would have another loss by percents."""
+    rng = np.random.default_rng(0)
+    X = (rng.normal(size=(3000, 4)) * [1.0, largest, 1.0, 1.0]).astype(np.float32)
+    X[:, 2] = X[:, 1]
+    y = rng.normal(size=(3000, 1))
+    model = MLPRegressorModel(hidden_layer_sizes=(20,), scale=scale)
+    problem = problem_of(model, features=4, rows=3000)
+    if scale != 1.0:
+        problem = replace(problem, scaling=Scaling.constant(scale, 4))
+    params = problem.initial(1)
+    params[40:60] = -params[20:40]  # the large columns cancel
+    with np.errstate(over="ignore"):
+        z = problem.predictor(params).decision(X.astype(np.float64))
+        due = 0.5 * ((z - y) ** 2).sum()
+        block = Block(X, y, None)
+        loss, gradient = problem.block_gradient(params, block)
+        assert problem.block_loss(params, block) == pytest.approx(loss, rel=1e-12)
+    assert loss == pytest.approx(due, rel=1e-5 if largest < 1e4 else 1e-12)
+    assert np.isfinite(gradient).all() or largest > 1e20
 
 
 @pytest.mark.parametrize("name", ACTIVATIONS)

@@ -198,9 +198,10 @@ def run_text(path: str, fitted: "Fitted") -> str:
         ("classes", one_line(few(fitted.classes)) or "none"),
         ("rows", counted(report.n_rows, "training row")),
         ("passes", f"{report.passes:.4g}, {counted(report.updates, 'update')}"),
-        (loss_name(fitted), f"{losses(report.loss, None)}{met}"),
+        (loss_name(fitted), f"{losses(report.loss, report.validation_loss)}{met}"),
         ("seconds", approximate_duration(report.seconds)),
         ("memory", str(report.memory)),
+        *(("note", one_line(note)) for note in report.notes),
     ]
     if fitted.calibration is not None:
         rows.insert(4, ("calibration", str(fitted.calibration)))

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
-from typing import ClassVar, Self
+from typing import Any, ClassVar, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -25,6 +25,9 @@ from ooc_train.optimizers.optimizer import Optimizer
 from ooc_train.optimizers.schedule import Schedule
 
 PIECE_ROWS = 1024
+
+_LARGE_SQUARE = 2.0**20
+"""Mean square of a block's values beyond which float32 rounds a loss visibly."""
 """Rows of a block that go through the layers at a time. Where rows are cut changes the last bits of
 a sum, and so nothing else decides."""
 
@@ -164,25 +167,27 @@ class NetworkProblem(BlockProblem):
         """Return the most bytes that `block_gradient` allocates for a block of `rows` rows."""
         piece = min(rows, PIECE_ROWS)
         specs = self.layers.workspace(piece, "<f8", gradients=True)
-        scales = self.standardize or self.scaling is not None
-        scaled = 8 * piece * self.n_features if scales else 0
-        return total_bytes(specs) + self.layers.made_bytes(piece) + 8 * self.n_parameters + scaled
+        copied = 8 * piece * self.n_features  # as scaled rows, or as float64
+        return total_bytes(specs) + self.layers.made_bytes(piece) + 8 * self.n_parameters + copied
 
     def block_loss(self, params: Array, block: Block) -> float:
         """Return the weighted sum of the losses of a block's rows; NaN where X is not finite."""
         self.require_targets(block)
-        propagation, _ = self._propagation(params, block, gradients=False)
-        return sum(propagation.loss(*piece) for piece in self._pieces(block))
+        dtype = self._product_type(block.X)
+        propagation, _ = self._propagation(params, block, dtype, gradients=False)
+        return sum(propagation.loss(*piece) for piece in self._pieces(block, dtype))
 
     def block_gradient(self, params: Array, block: Block) -> tuple[float, Array]:
         """Return the weighted sum of the losses of a block's rows, and the gradient of that sum.
 
-        Products have the type of X, and the pieces of rows are added up in float64.
+        Products have the type of X, or float64 where X is large. The pieces of rows are added up in
+        float64.
         """
         self.require_targets(block)
-        propagation, arrays = self._propagation(params, block, gradients=True)
+        dtype = self._product_type(block.X)
+        propagation, arrays = self._propagation(params, block, dtype, gradients=True)
         loss, gradient = 0.0, np.zeros(self.shape)
-        for piece in self._pieces(block):
+        for piece in self._pieces(block, dtype):
             loss += propagation.gradient(*piece, out=arrays["gradient"])
             gradient += arrays["gradient"]
         gradient[: self.n_frozen] = 0.0
@@ -205,25 +210,42 @@ class NetworkProblem(BlockProblem):
         """Set derivatives by parameters that are not learned to 0, in place."""
         gradient[: self.n_frozen] = 0.0
 
+    def _product_type(self, X: Floats) -> np.dtype[Any]:
+        """Return the type of the products with a block's rows.
+
+        Units of large values cancel in the layers above, and what is left has the rounding of the
+        large ones: in float32 the loss would be another than that of the predictions, which are
+        float64.
+        """
+        if self.standardize or X.dtype == np.float64:
+            return X.dtype
+        scale = 1.0 if self.scaling is None else float(self.scaling.scale.min())
+        flat = X.ravel("K")
+        is_large = np.vdot(flat, flat) > _LARGE_SQUARE * scale**2 * X.size
+        return np.dtype(np.float64) if is_large else X.dtype
+
     def _propagation(
-        self, params: Array, block: Block, *, gradients: bool
+        self, params: Array, block: Block, dtype: np.dtype[Any], *, gradients: bool
     ) -> tuple[Propagation, Arrays]:
         """Return a `Propagation` with the parameters in its arrays, and the arrays."""
-        rows, dtype = min(block.n_rows, PIECE_ROWS), block.X.dtype.str
-        specs = self.layers.workspace(rows, dtype, gradients=gradients)
+        rows = min(block.n_rows, PIECE_ROWS)
+        specs = self.layers.workspace(rows, dtype.str, gradients=gradients)
         arrays: Arrays = {name: np.empty(spec.shape, spec.dtype) for name, spec in specs.items()}
         arrays["params"][...] = params
         return Propagation(self.layers, self.loss, arrays), arrays
 
-    def _pieces(self, block: Block) -> Iterator[tuple[Floats, Array, Array | None]]:
+    def _pieces(
+        self, block: Block, dtype: np.dtype[Any]
+    ) -> Iterator[tuple[Floats, Array, Array | None]]:
         """Yield scaled rows, y and weights of at most `PIECE_ROWS` rows of a block."""
         if block.y is None:
             raise ValueError("a loss needs y, and these data have none")
-        scaled = RowScaling(self.scaling, block.X.dtype)
+        scaled = RowScaling(self.scaling, dtype)
         for start in range(0, block.n_rows, PIECE_ROWS):
             rows = slice(start, start + PIECE_ROWS)
             weight = None if block.weight is None else block.weight[rows]
-            yield scaled(block.X[rows], None), block.y[rows], weight
+            X = block.X[rows].astype(dtype, copy=False)
+            yield scaled(X, None), block.y[rows], weight
 
     def require_targets(self, block: Block) -> None:
         """Raise `ValueError` for a y that makes no loss infinite, and is no probability."""

@@ -86,7 +86,7 @@ class TrainingRun:
         self._stopped = False
         self._record.notes |= dict.fromkeys(notes_before(task))
         self._ended = self._shortfall = ""
-        self._stop_reason = "a callback stopped it"
+        self._stop_reasons: dict[str, None] = {}  # no notes, which a checkpoint would keep
         self._best: Stepped | None = None
         self._plan = job.plan(task.requirements(), task.validation_requirements(), self._on_compile)
         self.stream: Stream = job.stream(self._plan, self._on_rows, lambda: self._stopped)
@@ -108,10 +108,9 @@ class TrainingRun:
                 callback(event)
             except Stop as stop:
                 self._stopped = True
-                self._stop_reason = str(stop) or self._stop_reason
                 reasons |= {str(stop): None} if str(stop) else {}
-        new = [reason for reason in reasons if reason not in self._record.notes]
-        self._record.notes |= reasons
+        new = [reason for reason in reasons if reason not in self._stop_reasons]
+        self._stop_reasons |= reasons
         # Notes follow once all callbacks have the event; a note itself causes none.
         for reason in () if isinstance(event, Noted | Ended) else new:
             self.note(reason)
@@ -304,7 +303,7 @@ class TrainingRun:
 
         The cause is empty if the run converged, or if a callback stopped it.
         """
-        self._ended = cause or self._stop_reason
+        self._ended = cause or next(reversed(self._stop_reasons), "a callback stopped it")
         if state.converged:
             self._ended = "tolerance reached"
             self.note(f"converged: {self._ended}")
@@ -362,7 +361,8 @@ class TrainingRun:
         tells_seed = task.training.draws(task.model) and not task.training.is_private
         seed = task.settings.seed if tells_seed else None
         budget = getattr(task.solver, "budget", None)
-        self._record.notes |= dict.fromkeys(filter(None, (self._shortfall,)))
+        ended_by = filter(None, (*self._stop_reasons, self._shortfall))
+        self._record.notes |= dict.fromkeys(ended_by)
         return Report(
             model=task.model.name,
             solver=task.solver.name,
