@@ -15,7 +15,10 @@ EXAMPLES: Mapping[str, tuple[str, ...]] = {
     "make-data": ("ooc-train make-data rows.zarr --rows 20M --features 100",),
     "rechunk": ("ooc-train rechunk rows.zarr smaller.zarr --chunk-rows 8192 --codec lz4",),
     "shuffle": ("ooc-train shuffle rows.zarr shuffled.zarr --random-state 0",),
-    "split": ("ooc-train split flights.zarr --test 0.2 --folds 5",),
+    "split": (
+        "ooc-train split flights.zarr --test 0.2 --folds 5",
+        "ooc-train split other.zarr --x data --y labels --by-chunks --test 0.2",
+    ),
     "append": ("ooc-train append flights.zarr 'new/*.csv'",),
     "follow": (
         "ooc-train follow flights.zarr --out late.run --idle 5min",

@@ -35,7 +35,9 @@ def split(
     ] = 0,
     by_chunks: Annotated[
         bool,
-        typer.Option("--by-chunks", help="Draw chunks though rows are in no random order."),
+        typer.Option(
+            "--by-chunks", help="Draw chunks though rows are not known to be in random order."
+        ),
     ] = False,
     overwrite: Overwrite = False,
     stored: StoreOptions,
@@ -44,7 +46,8 @@ def split(
     """Split the rows of a store into shares, without copying it.
 
     A share is a split file: a small file that names chunks of the store, and its arrays. Other
-    commands read it as a store, and need no --x, --y or --weight.
+    commands read it as a store, and need no --x, --y or --weight. It is refused once the store was
+    replaced. The order of other programs' Zarr is unknown: --by-chunks.
     """
     from ooc_train.store.jobs.rewriting_commands import unordered_chunks
     from ooc_train.store.jobs.split import split_store

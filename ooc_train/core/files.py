@@ -210,8 +210,8 @@ def read_json(
         raise kind.refused(path, str(error)) from None
 
 
-def parse_json(data: bytes) -> dict[str, Any]:
-    """Parse a JSON object that is part of another file.
+def parse_json(data: bytes, *, constants: bool = False) -> dict[str, Any]:
+    """Parse a JSON object that is part of another file; `constants` as in `read_json`.
 
     Raises
     ------
@@ -219,7 +219,7 @@ def parse_json(data: bytes) -> dict[str, Any]:
         As `read_json` refuses a file.
     """
     try:
-        return _parsed(data, constants=False)
+        return _parsed(data, constants=constants)
     except IrregularError as error:
         raise ValueError(str(error)) from None
 

@@ -2,9 +2,12 @@
 
 A share is some of the store's chunks, drawn at random (or parts of large chunks). It has the rows
 that the store had when it was split: rows that are appended later belong to no share.
+
+A share knows a store of this package by its id, and each array without one by its fingerprint.
 """
 
 import os
+import shlex
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -16,6 +19,8 @@ from ooc_train.core.schema import (
     flag,
     integer,
     list_of,
+    mapping_of,
+    number,
     one_of,
     or_none,
     record,
@@ -26,14 +31,15 @@ from ooc_train.core.text import counted
 from ooc_train.errors import InvalidStore
 from ooc_train.tables.names import SHARE_SUFFIX
 
-_FORMAT, _VERSION, _VERSION_WITH_ARRAYS = "ooc_train.share", 1, 2
-"""The later version is written for arrays of other names, which earlier releases cannot open."""
+_FORMAT, _VERSION, _WITH_ARRAYS, _WITH_CONTENTS = "ooc_train.share", 1, 2, 3
+"""The later versions are written for arrays of other names, and for arrays without the store's id,
+which earlier releases cannot open, or would not recognise."""
 
 _FILE = FileKind("a share of a store", 2**20, InvalidStore, "split the store again")
 _VALUES = record(
     {
         "format": one_of(_FORMAT),
-        "format_version": one_of(_VERSION, _VERSION_WITH_ARRAYS),
+        "format_version": one_of(_VERSION, _WITH_ARRAYS, _WITH_CONTENTS),
         "name": text,
         "store": text,
         "store_id": text,
@@ -47,7 +53,9 @@ _VALUES = record(
         "arrays": record(
             {},
             optional={"X": text, "y": text, "sample_weight": or_none(text), "fill_missing": flag},
-        )
+        ),
+        "contents": mapping_of(mapping_of(text)),
+        "asked": record({"test": or_none(number(0)), "folds": or_none(integer(2))}),
     },
 )
 
@@ -61,7 +69,7 @@ class StoreShare:
     name : str
         Such as "test" or "fold1.train".
     store_path, store_id : str
-        Path or URL of the store, and its id when it was split.
+        Path or URL of the store, and its id when it was split; "" for one of another writer.
     shuffled : int or None
         Seed of the rows' shuffle, None if they are in their original order.
     n_stored, chunk_rows : int
@@ -71,6 +79,10 @@ class StoreShare:
     arrays : mapping
         Arguments of `open_store` that the store was split with, but for the defaults. Paths are
         relative to the store.
+    contents : mapping
+        By role, the fingerprint of each array that does not repeat the id of the store.
+    asked : mapping
+        "test" and "folds" of the split, empty in files of earlier releases.
     """
 
     name: str
@@ -81,6 +93,8 @@ class StoreShare:
     chunk_rows: int
     drawn: RandomShare
     arrays: Mapping[str, Any] = field(default_factory=dict)
+    contents: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
+    asked: Mapping[str, Any] = field(default_factory=dict)
 
     @property
     def n_rows(self) -> int:
@@ -113,12 +127,30 @@ class StoreShare:
         chunks = f"{len(self.drawn.partitions):,} of {counted(self.drawn.n_partitions, 'chunk')}"
         return f"{self.name} of {self.store_path}: {chunks}, by seed {self.drawn.seed}"
 
+    def split_command(self, path: str) -> str:
+        """Return the command that splits the store again as the share at a path was made."""
+        words = ["ooc-train", "split", self.store_path]
+        for role, option in (("X", "--x"), ("y", "--y"), ("sample_weight", "--weight")):
+            if (place := self.arrays.get(role, "")) is None:
+                words.append("--no-weights")
+            elif place:
+                words += [option, place]
+        words += ["--fill-missing"] * self.arrays.get("fill_missing", False)
+        for option in ("test", "folds"):
+            if (value := self.asked.get(option)) is not None:
+                words += [f"--{option}", f"{value:.15g}"]
+        words += ["--seed", str(self.drawn.seed)]
+        words += ["--by-chunks"] * (self.shuffled is None)
+        return shlex.join([*words, "--out", os.path.dirname(path), "--overwrite"])
+
     def to_json(self, folder: str) -> dict[str, Any]:
         """Return the values of the file of the share, which will lie in a folder."""
         path = self.store_path
         return {
             "format": _FORMAT,
-            "format_version": _VERSION_WITH_ARRAYS if self.arrays else _VERSION,
+            "format_version": (
+                _WITH_CONTENTS if self.contents else _WITH_ARRAYS if self.arrays else _VERSION
+            ),
             "name": self.name,
             "store": path if "://" in path else os.path.relpath(path, folder),
             "store_id": self.store_id,
@@ -127,7 +159,9 @@ class StoreShare:
             "chunk_rows": self.chunk_rows,
             "seed": self.drawn.seed,
             "places": self.drawn.places,
+            "asked": dict(self.asked),
             **({"arrays": dict(self.arrays)} if self.arrays else {}),
+            **({"contents": self.contents} if self.contents else {}),
         }
 
 
@@ -160,6 +194,8 @@ def read_share(path: Any) -> StoreShare | None:
         values["chunk_rows"],
         RandomShare(chunks, places, values["seed"]),
         values.get("arrays", {}),
+        values.get("contents", {}),
+        values.get("asked", {}),
     )
 
 

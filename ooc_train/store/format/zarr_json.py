@@ -142,12 +142,37 @@ def _codec_chain(
 
 def _key_template(keys: Mapping[str, Any], n_axes: int) -> str | None:
     """Return the file of a shard with ``{}`` for its number, None for an unknown encoding."""
+    if (named := _key_encoding(keys)) is None:
+        return None
+    prefix, separator = named
+    return prefix + separator.join(["{}"] + ["0"] * (n_axes - 1))
+
+
+def _key_encoding(keys: Mapping[str, Any]) -> tuple[str, str] | None:
+    """Return what the names of chunks' files begin with, and what separates their numbers."""
     default = keys["name"] == "default"
     separator = keys.get("configuration", {}).get("separator", "/" if default else ".")
     if keys["name"] not in ("default", "v2") or separator not in ("/", "."):
         return None
-    parts = ["{}"] + ["0"] * (n_axes - 1)
-    return str(separator.join(["c", *parts] if default else parts))
+    return f"c{separator}" if default else "", separator
+
+
+def stored_chunks(metadata: Mapping[str, Any]) -> tuple[tuple[int, ...], str, str] | None:
+    """Return how an array lies in files, by its ``zarr.json`` or ``.zarray``.
+
+    Returns
+    -------
+    (tuple of int, str, str), or None
+        Shape of what a file holds (a shard, or a chunk), what the files' names begin with, and what
+        separates the numbers in them. None for an unknown grid or unknown names.
+    """
+    if metadata["zarr_format"] == 2:
+        return tuple(metadata["chunks"]), "", metadata.get("dimension_separator", ".")
+    grid, keys = _extension(metadata["chunk_grid"]), _extension(metadata["chunk_key_encoding"])
+    named = _key_encoding(keys)
+    if grid["name"] != "regular" or named is None:
+        return None
+    return tuple(grid["configuration"]["chunk_shape"]), *named
 
 
 def array_metadata(

@@ -83,14 +83,29 @@ def small_chunks_note(store: Store) -> str:
     )
 
 
-def unordered_chunks(store: Store) -> str:
-    """Return why whole chunks of a store are no random rows, and the way out; "" if they are."""
+def smaller_chunks_command(store: Store, chunk_rows: int) -> str:
+    """Return the command that rewrites a store in chunks of so many rows."""
+    path = store.whole_path
+    return (
+        f"ooc-train rechunk {_source_and_output(path, 'rechunked')} --chunk-rows {chunk_rows}"
+        f"{_array_options(path, arrays_of(store))}"
+    )
+
+
+def why_unordered(store: Store) -> str:
+    """Return why whole chunks of a store are no random rows; "" if they are."""
     if store.shuffled is not None:
         return ""
     return (
         f"the rows of {store.whole_path} are not known to be in random order, so whole chunks of "
-        f"them are no random rows; {shuffle_command(store.whole_path, arrays_of(store))}"
+        "them are no random rows"
     )
+
+
+def unordered_chunks(store: Store) -> str:
+    """Return why whole chunks of a store are no random rows, and the way out; "" if they are."""
+    why = why_unordered(store)
+    return why and f"{why}; {shuffle_command(store.whole_path, arrays_of(store))}"
 
 
 def _array_options(path: str, layouts: Mapping[str, ArrayLayout]) -> str:

@@ -2,7 +2,6 @@
 
 import math
 import os
-import shlex
 from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import replace
@@ -10,14 +9,14 @@ from typing import Any, get_args
 
 from ooc_train.core.replacements import undo_replacement
 from ooc_train.core.text import counted
-from ooc_train.errors import InvalidStore, StoreChanged, StoreNotFound
+from ooc_train.errors import InvalidStore, StoreNotFound
 from ooc_train.store.dataset import Store
 from ooc_train.store.format.arrays import ArrayLayout
 from ooc_train.store.format.checksums import CHECKSUMS, StoreChecksums
 from ooc_train.store.format.dimensions import require_rows_first
 from ooc_train.store.format.metadata import read_metadata
 from ooc_train.store.format.pairs import StorePair, finish_pair, pair_notes
-from ooc_train.store.format.shares import StoreShare, read_share
+from ooc_train.store.format.shares import read_share
 from ooc_train.store.format.statistics import ColumnStatistics
 from ooc_train.store.opening.finding import find_node
 from ooc_train.store.opening.manifests import checksums_around, integrity_notes, manifest_of
@@ -32,6 +31,7 @@ from ooc_train.store.opening.named_arrays import (
     with_manifest_rows,
 )
 from ooc_train.store.opening.nodes import Node
+from ooc_train.store.opening.share_opening import share_of
 
 _CHECKED = ("feature_names", "classes", "class_counts", "statistics")
 """Fields of a manifest that must fit X and each other."""
@@ -81,7 +81,9 @@ def open_store(
         rows. Also if the format is newer than this package, or the metadata of a store of our
         format differ from what was written.
     StoreChanged
-        If the store of a share was replaced since it was split.
+        If the store of a share was replaced since it was split, or an array that the share was
+        split with and that has no id of this package (`ooc_train.store.opening.fingerprint` says
+        what is noticed).
 
     Examples
     --------
@@ -96,15 +98,15 @@ def open_store(
     if (share := read_share(path)) is not None:
         passed = {"X": X, "y": y, "sample_weight": sample_weight}
         # The share knows the arrays that it was split with; others are named on purpose.
-        places: dict[str, Any] = {
-            role: share.arrays.get(role, role)
-            if isinstance(place, str) and place == role
-            else place
+        others: dict[str, Any] = {
+            role: place
             for role, place in passed.items()
+            if not (isinstance(place, str) and place == role)
         }
+        places = {role: share.arrays.get(role, role) for role in passed} | others
         fill = fill_missing or share.arrays.get("fill_missing", False)
         whole = open_store(share.store_path, **places, fill_missing=fill)
-        found = _share_of(whole, share, os.path.abspath(os.fspath(path)))  # type: ignore[arg-type]
+        found = share_of(whole, share, os.path.abspath(os.fspath(path)), others)  # type: ignore[arg-type]
         return replace(found, opened=_opened(passed, fill_missing=fill_missing))
     notes: tuple[str, ...] = ()
     if isinstance(path, str | os.PathLike) and "://" not in os.fspath(path):
@@ -134,40 +136,6 @@ def _opened(places: Mapping[str, "ArrayLocation | None"], *, fill_missing: bool)
         if place is None or isinstance(place, str | os.PathLike)
     }
     return opened | {"fill_missing": fill_missing} if len(opened) == len(places) else {}
-
-
-def _share_of(store: Store, share: StoreShare, path: str) -> Store:
-    """Return a share of a store, whose file lies at `path`.
-
-    Statistics and counts of all rows are none of the share. Rows that were appended later are not
-    in use.
-    """
-    if store.store_id != share.store_id or store.n_rows < share.n_stored:
-        raise StoreChanged(
-            f"{store.path} is not the store that {path} is a share of: it was replaced since; "
-            f"split it again: ooc-train split {shlex.quote(store.path)}"
-        )
-    if store.X.part_rows != share.chunk_rows:
-        raise InvalidStore(
-            f"{path} is a share of chunks of {counted(share.chunk_rows, 'row')}, and "
-            f"{store.X.path} is read by {store.X.part_rows:,}; leave out X=, or "
-            "split the store again"
-        )
-    n = share.n_stored
-    return replace(
-        store,
-        path=path,
-        X=store.X.with_rows(n),
-        y=store.y and store.y.with_rows(n),
-        sample_weight=store.sample_weight and store.sample_weight.with_rows(n),
-        row_id=store.row_id and store.row_id.with_rows(n),
-        n_rows=share.n_rows,
-        class_counts=None,
-        statistics=None,
-        shuffled=share.shuffled,
-        pair=None,
-        share=share,
-    )
 
 
 def _replaced(node: Node) -> bool:
