@@ -52,9 +52,8 @@ def flights(tmp_path_factory: pytest.TempPathFactory) -> tuple[str, str]:
 CHROMIUM, DRIVER = shutil.which("chromium"), shutil.which("chromedriver")
 
 
-@pytest.fixture
-def browser(tmp_path: Path) -> Iterator[Any]:
-    """Chromium without a window."""
+def _started_browser(profile: Path) -> Any:
+    """Start Chromium without a window."""
     if CHROMIUM is None or DRIVER is None:
         pytest.skip("chromium and chromium-driver are not installed (apt-get install them)")
     from selenium import webdriver
@@ -63,13 +62,40 @@ def browser(tmp_path: Path) -> Iterator[Any]:
     options.binary_location = CHROMIUM
     for argument in (
         "--headless=new", "--no-sandbox", "--disable-dev-shm-usage", "--disable-gpu",
-        "--window-size=1500,1000", f"--user-data-dir={tmp_path / 'profile'}",
+        "--window-size=1500,1000", f"--user-data-dir={profile}",
     ):  # fmt: skip
         options.add_argument(argument)
     driver = webdriver.Chrome(options=options, service=webdriver.ChromeService(DRIVER))
     driver.set_page_load_timeout(30)
     driver.set_script_timeout(30)
-    yield driver
+    return driver
+
+
+def _end_browser(driver: Any) -> None:
     # A browser whose tab is frozen would hold up `quit` for minutes.
     os.kill(driver.capabilities["goog:processID"], signal.SIGKILL)
     driver.quit()
+
+
+@pytest.fixture(scope="session")
+def browsers() -> Iterator[list[Any]]:
+    """The browser that tests share, once there is one."""
+    running: list[Any] = []
+    yield running
+    for driver in running:
+        _end_browser(driver)
+
+
+@pytest.fixture
+def browser(browsers: list[Any], tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
+    """Chromium without a window, with an empty tab, and nothing in its log."""
+    if not browsers:
+        browsers.append(_started_browser(tmp_path_factory.mktemp("browser") / "profile"))
+    (driver,) = browsers
+    driver.set_window_size(1500, 1000)
+    yield driver
+    try:
+        driver.get("about:blank")
+        driver.get_log("browser")
+    except Exception:  # noqa: BLE001 (whatever it is: a frozen tab is not for the next test)
+        _end_browser(browsers.pop())

@@ -86,9 +86,27 @@ def made(tmp_path_factory):
     return str(path)
 
 
+def new_cluster():
+    return LocalCluster(n_workers=1, memory_ceiling="2GiB", dashboard_address="127.0.0.1:0")
+
+
+@pytest.fixture(scope="module")
+def shared_cluster():
+    """A cluster with the runs of all tests that look at their newest run alone."""
+    with new_cluster() as local:
+        yield local
+
+
+@pytest.fixture
+def shared_client(shared_cluster):
+    with shared_cluster.get_client() as client:
+        yield client
+
+
 @pytest.fixture
 def cluster():
-    with LocalCluster(n_workers=1, memory_ceiling="2GiB", dashboard_address="127.0.0.1:0") as local:
+    """A cluster that has seen no run."""
+    with new_cluster() as local:
         yield local
 
 
@@ -168,9 +186,9 @@ def equal(document, report):
 
 
 @pytest.mark.slow
-def test_a_run_is_on_its_page(made, cluster, client):
-    link, report = fit(made, client)
-    assert link == cluster.dashboard_link.replace("/status", "/training")
+def test_a_run_is_on_its_page(made, shared_cluster, shared_client):
+    link, report = fit(made, shared_client)
+    assert link == shared_cluster.dashboard_link.replace("/status", "/training")
     assert report.notes == (report.shortfall,)  # five epochs are few
     assert '<a href="training">Training</a>' in get(link)
     assert '<a href="training">Training</a>' in get(link, "status")
@@ -205,8 +223,8 @@ def test_the_page_can_be_opened_before_the_first_run(made, cluster, client):
 
 
 @pytest.mark.slow
-def test_the_rate_stands_beside_what_reading_alone_would_reach(made, client):
-    link, report = fit(made, client)
+def test_the_rate_stands_beside_what_reading_alone_would_reach(made, shared_client):
+    link, report = fit(made, shared_client)
     timings = report.profile["reading"] + report.profile["decoding"]
     turns = 2  # threads of a scan
     store = open_store(made)
@@ -226,8 +244,8 @@ def test_the_rate_stands_beside_what_reading_alone_would_reach(made, client):
 
 
 @pytest.mark.slow
-def test_a_full_batch_has_a_gradient_and_no_learning_rate(made, client):
-    link, report = fit(made, client, Training())
+def test_a_full_batch_has_a_gradient_and_no_learning_rate(made, shared_client):
+    link, report = fit(made, shared_client, Training())
     with opened(link) as document:
         equal(document, report)
         assert "converged" in text_of(document, "head")
@@ -260,8 +278,8 @@ def test_the_loss_of_validation_rows_is_on_the_page(made, client):
 
 
 @pytest.mark.slow
-def test_what_a_run_notes_is_among_its_events(made, client, tmp_path):
-    link, report = fit(made, client, out=tmp_path / "<b>a.run")
+def test_what_a_run_notes_is_among_its_events(made, shared_client, tmp_path):
+    link, report = fit(made, shared_client, out=tmp_path / "<b>a.run")
     with opened(link) as document:
         events = text_of(document, "events")
     told = [
@@ -323,10 +341,10 @@ def test_another_version_of_the_plugin_makes_room(made, cluster, client):
 
 
 @pytest.mark.slow
-def test_names_from_data_are_escaped(made, client, tmp_path):
+def test_names_from_data_are_escaped(made, shared_client, tmp_path):
     path = tmp_path / "<script>alert(1)<&script>.zarr"
     shutil.copytree(made, path)
-    link, _ = fit(path, client)
+    link, _ = fit(path, shared_client)
     with opened(link) as document:
         texts = [text_of(document, name) for name in ("head", "plan", "events")]
     assert "&lt;script&gt;alert(1)&lt;&amp;script&gt;.zarr" in texts[0]
@@ -334,7 +352,7 @@ def test_names_from_data_are_escaped(made, client, tmp_path):
 
 
 @pytest.mark.slow
-def test_what_ends_a_run_is_on_the_page(made, client):
+def test_what_ends_a_run_is_on_the_page(made, shared_client):
     class Breaks(Listener):
         def __call__(self, event):
             super().__call__(event)
@@ -343,7 +361,7 @@ def test_what_ends_a_run_is_on_the_page(made, client):
 
     breaks = Breaks()
     with pytest.raises(RuntimeError):
-        train(LOGISTIC, made, BATCHES, client=client, callbacks=[breaks])
+        train(LOGISTIC, made, BATCHES, client=shared_client, callbacks=[breaks])
     with opened(breaks.page) as document:
         assert "RuntimeError: no &lt;b&gt;more&lt;/b&gt;" in text_of(document, "head")
 
@@ -418,10 +436,10 @@ def test_a_driver_that_disconnects_is_shown(cluster):
 
 
 @pytest.mark.slow
-def test_workers_tell_what_they_hold_with_their_heartbeats(made, cluster, client):
-    fit(made, client, replace(BATCHES, max_iter=1))
-    (worker,) = cluster.scheduler.workers.values()
-    (pid,) = client.run(os.getpid).values()
+def test_workers_tell_what_they_hold_with_their_heartbeats(made, shared_cluster, shared_client):
+    fit(made, shared_client, replace(BATCHES, max_iter=1))
+    (worker,) = shared_cluster.scheduler.workers.values()
+    (pid,) = shared_client.run(os.getpid).values()
     wait_for(lambda: worker.metrics.get("ooc_train", [""])[0] == process_name(pid))
     _, current, peak = worker.metrics["ooc_train"]
     assert 50 * 2**20 < current <= peak < 2**30
@@ -464,8 +482,8 @@ def test_arrays_in_memory_have_no_page(client, cluster):
 
 
 @pytest.mark.slow
-def test_nothing_stays_registered_by_value(made, client):
-    fit(made, client)
+def test_nothing_stays_registered_by_value(made, shared_client):
+    fit(made, shared_client)
     assert cloudpickle.list_registry_pickle_by_value() == set()
 
 
@@ -1241,10 +1259,10 @@ def test_each_control_of_the_page_in_a_browser(made, cluster, client, browser, t
 
 
 @pytest.mark.slow
-def test_prometheus_finds_the_runs_at_the_schedulers_metrics(made, client):
+def test_prometheus_finds_the_runs_at_the_schedulers_metrics(made, shared_client):
     parser = pytest.importorskip("prometheus_client.parser")
-    link, report = fit(made, client, replace(BATCHES, max_iter=2))
-    _, second = fit(made, client)
+    link, report = fit(made, shared_client, replace(BATCHES, max_iter=2))
+    _, second = fit(made, shared_client)
     families = parser.text_string_to_metric_families(get(link, "metrics"))
     told = [sample for family in families for sample in family.samples]
     # A scheduler of another test, in this process, may tell of its own runs too.

@@ -267,7 +267,9 @@ def _open(doc: Any, view: _View, roots: Sequence[Any], title: str) -> None:
 
     view.refresh()
     add_periodic_callback(doc, view, _REFRESH_MILLISECONDS)
-    for root in roots:
-        doc.add_root(root)
+    # The document looks for what hangs together once, and not again with each root.
+    with doc.models.freeze():
+        for root in roots:
+            doc.add_root(root)
     doc.theme = BOKEH_THEME
     doc.title = f"Dask: {title}"
