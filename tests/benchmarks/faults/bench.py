@@ -18,8 +18,9 @@ from typing import Any
 import numpy as np
 
 from tests.benchmarks.faults import hooks
-from tests.benchmarks.faults.children import Child, Ended, Limits, command, tree
+from tests.benchmarks.faults.children import Child, Ended, Limits, command
 from tests.benchmarks.faults.outcomes import Finding, Outcome
+from tests.watch import tree
 
 N_ROWS = 600
 FEATURES = ("a", "b", "c", "d")

@@ -16,10 +16,12 @@ import tempfile
 import threading
 import time
 import traceback
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+
+from tests.watch import tree
 
 MIB = 2**20
 _PAGE = os.sysconf("SC_PAGE_SIZE")
@@ -224,17 +226,6 @@ def program(*words: str, hook: Mapping[str, Any] | None = None) -> Callable[[], 
         os.execve(sys.executable, arguments, environment)
 
     return run
-
-
-def tree(pid: int) -> Sequence[int]:
-    """Return a process and all that descend from it, as far as they live."""
-    found = [pid]
-    for parent in found:
-        with contextlib.suppress(OSError):
-            for task in os.listdir(f"/proc/{parent}/task"):
-                text = Path(f"/proc/{parent}/task/{task}/children").read_text()
-                found += map(int, text.split())
-    return found
 
 
 def _resident(pid: int) -> int:
