@@ -302,6 +302,11 @@ def test_every_option_is_explained():
             assert len(row.strip("│ *").split()) > 2, row
 
 
+def test_lines_of_help_end_where_the_terminal_ends():
+    shown = CliRunner().invoke(cli.app, ["split", "-h"], terminal_width=200, env={"COLUMNS": "200"})
+    assert "and its arrays. Other commands read it as a store, and need no" in shown.stdout
+
+
 def test_help_keeps_words_in_brackets():
     assert "or '.[onnx]' in a clone" in in_words(here("export", "--help").stdout)
 

@@ -2,6 +2,9 @@
 
 import json
 import os
+import shlex
+import subprocess
+import sys
 
 import numpy as np
 import pytest
@@ -76,10 +79,28 @@ def test_values_that_cannot_be_used_are_named(tmp_path):
         group.create_array(name, data=values, chunks=(10, *values.shape[1:]))
     found = verify_store(tmp_path / "a")
     assert [(each.array, each.chunk, each.why) for each in found.damages] == [
-        ("X", 3, "row 33 of X holds NaN or infinity"),
-        ("y", 2, "row 21 of y holds NaN or infinity"),
+        ("X", 3, "row 33 holds NaN in column 1 of X"),
+        ("y", 2, "row 21 holds infinity in y"),
         ("sample_weight", 0, "row 9 has the weight -1; weights are >= 0"),
     ]
+
+
+@pytest.mark.slow
+def test_missing_values_are_named_with_the_command_that_fills_them(tmp_path):
+    group = zarr.open_group(tmp_path / "a.zarr", mode="w")
+    X = np.ones((50, 2), "f4")
+    X[33, 1] = np.nan
+    group.create_array("data", data=X, chunks=(10, 2))
+    group.create_array("labels", data=np.arange(50.0), chunks=(10,))
+    names = ("--x", "data", "--y", "labels")
+    ran = CliRunner().invoke(cli.app, ["verify", str(tmp_path / "a.zarr"), *names, "--quiet"])
+    lines = ran.stdout.splitlines()
+    assert lines[0] == "row 33 holds NaN in column 1 of X"
+    about, _, proposed = lines[1].partition(": ooc-train ")
+    assert about == "drop or fill missing values, --missing drop, mean or median"
+    command = [sys.executable, "-m", "ooc_train", *shlex.split(proposed)]
+    subprocess.run(command, check=True, capture_output=True)
+    assert verify_store(tmp_path / "a.rechunked.zarr").whole
 
 
 def test_a_label_of_no_class_is_named(store):
@@ -103,7 +124,7 @@ def test_a_large_raw_chunk_is_read_in_parts_under_the_ceiling(tmp_path):
     del rows
     group.create_array("y", data=np.ones(200_000), chunks=(50_000,))
     found = verify_store(tmp_path / "a", memory_ceiling="60MiB")
-    assert [each.why for each in found.damages] == ["row 150000 of X holds NaN or infinity"]
+    assert [each.why for each in found.damages] == ["row 150000 holds infinity in column 7 of X"]
     assert found.memory.measured <= found.memory.projected <= found.memory.ceiling
     with pytest.raises(CeilingExceeded, match="reading"):
         verify_store(tmp_path / "a", memory_ceiling="2MiB")

@@ -1,6 +1,7 @@
 """The help of a command: an example, and of many models the options of the one that is named."""
 
 import copy
+import re
 import shlex
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, ClassVar
@@ -86,7 +87,8 @@ class HelpfulCommand(TyperCommand):
         """Write the help, with examples at its end."""
         described = type(self).describe(self._arguments)
         shown = copy.copy(self)
-        shown.help = _literal(self.help)
+        # The terminal decides where lines end, not the docstring.
+        shown.help = _literal(re.sub(r"(?<!\n)\n(?!\n)", " ", self.help or ""))
         shown.params = [
             _shown(param, described.get(param.name or "", ("", "")))
             for param in self.get_params(ctx)  # with that of the help itself

@@ -249,6 +249,8 @@ def verify(
             typer.echo(printable(with_option_names(damage.why, _OF_VERIFY)))
         if len(found.damages) > _MOST_DAMAGES:
             typer.echo(f"and {len(found.damages) - _MOST_DAMAGES:,} more; --json has all")
+        if found.advice:
+            typer.echo(printable(found.advice))
         bad = len(found.damages)
         state = f"{bad:,} {'is' if bad == 1 else 'are'} bad"
         if found.whole:

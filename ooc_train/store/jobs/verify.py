@@ -1,7 +1,7 @@
 """`verify_store`: every chunk of a store is read and checked, and each bad one is named."""
 
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from functools import partial
@@ -20,11 +20,14 @@ from ooc_train.memory.ceiling import Ceiling, Term
 from ooc_train.memory.measured import MemoryReport
 from ooc_train.store.dataset import Store
 from ooc_train.store.format.arrays import ArrayLayout
+from ooc_train.store.jobs.rewriting_commands import rechunk_command
 from ooc_train.store.jobs.store_records import PIECE_BYTES, arrays_of
 from ooc_train.store.opening.opener import open_store
 from ooc_train.store.reading.chunks import ChunkReader
 
 _MOST_THREADS = 16
+
+_HAS_NAN = "holds NaN"
 
 
 @dataclass(frozen=True)
@@ -64,12 +67,15 @@ class Verification:
         The bad chunks, by array and number.
     memory : MemoryReport
         Ceiling, projection and measurement.
+    advice : str
+        What drops or fills missing values, as a command; empty if no bad chunk holds NaN.
     """
 
     chunks: int
     decoded_bytes: int
     damages: tuple[Damage, ...]
     memory: MemoryReport
+    advice: str = ""
 
     @property
     def whole(self) -> bool:
@@ -83,6 +89,7 @@ class Verification:
             "chunks": self.chunks,
             "decoded_bytes": self.decoded_bytes,
             "damages": [asdict(damage) for damage in self.damages],
+            "advice": self.advice,
             "memory": asdict(self.memory),
         }
 
@@ -153,7 +160,15 @@ def verify_store(
             sum(layout.n_rows * layout.row_bytes for layout in arrays.values()),
             tuple(damages),
             budget.report(terms),
+            _advice(store, damages),
         )
+
+
+def _advice(store: Store, damages: Sequence[Damage]) -> str:
+    if not any(_HAS_NAN in damage.why for damage in damages):
+        return ""
+    command = rechunk_command(store.whole_path, arrays_of(store), missing="median")
+    return f"drop or fill missing values, --missing drop, mean or median: {command} --missing drop"
 
 
 class _Numbers:
@@ -203,10 +218,15 @@ def _verified(
 def _check(store: Store, role: str, rows: NDArray[Any], start: int) -> None:
     """Raise an error that names the first row of an array whose values cannot be used."""
     if rows.dtype.kind == "f":
-        finite = np.isfinite(rows).reshape(len(rows), -1).all(axis=1)
+        finite = np.isfinite(rows).reshape(len(rows), -1)
         if not finite.all():
-            row = int(np.argmin(finite))
-            raise NonFiniteData(f"row {start + row} of {role} holds NaN or infinity")
+            row = int(np.argmin(finite.all(axis=1)))
+            column = int(np.argmin(finite[row]))
+            what = _HAS_NAN if np.isnan(rows[row].reshape(-1)[column]) else "holds infinity"
+            names = store.feature_names
+            name = column if names is None else repr(names[column])
+            place = f"column {name} of X" if role == "X" else role
+            raise NonFiniteData(f"row {start + row} {what} in {place}")
     if role == "sample_weight" and rows.dtype.kind in "if" and (rows < 0).any():
         row = int(np.argmax(rows < 0))
         raise InvalidStore(f"row {start + row} has the weight {rows[row]:g}; weights are >= 0")
