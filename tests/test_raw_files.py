@@ -3,6 +3,8 @@
 import json
 import os
 import shutil
+import subprocess
+import sys
 from decimal import Decimal
 from typing import Any
 
@@ -129,6 +131,114 @@ def test_every_kind_of_output_has_ids_and_original_labels(buyers, tmp_path, suff
     assert np.array_equal(ids, table["number"].to_numpy())
     assert np.array_equal(labels, expected)
     np.testing.assert_allclose(yes, proba[:, 1], rtol=1e-12)
+
+
+def with_more(n, integers, unit):
+    """A table of people with columns that the recipe doesn't read, some values missing."""
+    days = (np.datetime64("2024-01-31T05:30") + np.arange(n)).astype(f"datetime64[{unit}]")
+    code = pa.array([None if i % 5 == 0 else f'0{i}, "é"' for i in range(n)])
+    return people(
+        n,
+        code=code.dictionary_encode(),
+        seen=pa.array(days),
+        count=pa.array(np.arange(n), integers, mask=np.arange(n) % 7 == 0),
+    )
+
+
+KEPT = ("code", "age", "seen", "count")
+
+
+@pytest.mark.parametrize("suffix", [".csv", ".parquet"])
+@pytest.mark.parametrize("source", ["csv", "parquet"])
+def test_columns_of_the_files_are_repeated_beside_the_predictions(buyers, tmp_path, suffix, source):
+    run, _ = buyers
+    tables = [with_more(1500, "int32", "ms"), with_more(700, "int64", "us")]
+    names = [str(tmp_path / f"{i}.{source}") for i in range(2)]
+    for table, name in zip(tables, names, strict=True):
+        if source == "csv":
+            decoded = table.column("code").combine_chunks().dictionary_decode()
+            pyarrow.csv.write_csv(table.set_column(5, "code", decoded), name)
+        else:
+            pq.write_table(table, name)
+    out, plain = tmp_path / f"out{suffix}", tmp_path / f"plain{suffix}"
+    predict_files(run, names, out, kinds=BOTH, keep=KEPT)
+    predict_files(run, names, plain, kinds=BOTH)
+    found, due = read(out), read(plain)
+    assert found.column_names == ["number", *KEPT, *due.column_names[1:]]
+    assert found.drop_columns(KEPT) == due
+    for name in KEPT:
+        ours = found[name].to_pylist()
+        theirs = [value for table in tables for value in table[name].to_pylist()]
+        if name == "code" and suffix == ".csv":
+            ours = [value or None for value in ours]
+        if name in ("seen", "count") and (suffix, source) == (".parquet", "csv"):
+            theirs = [None if value is None else str(value)[:10] for value in theirs]
+            ours = [None if value is None else value[:10] for value in ours]
+        assert ours == theirs, name
+
+
+def test_rows_that_are_left_out_take_their_columns_with_them(tmp_path):
+    rows = "".join(f"k{i},{'' if i % 3 == 0 else i},{i % 2}\n" for i in range(300))
+    (tmp_path / "a.csv").write_text(f"id,x,y\n{rows}")
+    made = ingest(tmp_path / "a.csv", tmp_path / "a.zarr", target="y", drop=["id"], missing="drop")
+    model = Ridge().fit(made.store)
+    model.predict_files(tmp_path / "a.csv", tmp_path / "p.csv", keep=["id"])
+    found = read(tmp_path / "p.csv")
+    assert found["id"].to_pylist() == [f"k{i}" for i in found["row_id"].to_pylist()]
+    assert len(found) == 200
+
+
+def test_columns_that_can_not_be_repeated_are_refused(buyers, tmp_path):
+    run, table = buyers
+    lists = pa.array([[1.0]] * 2_000)
+    pq.write_table(table.append_column("lists", lists), tmp_path / "a.parquet")
+    pq.write_table(table.append_column("prediction", table["age"]), tmp_path / "b.parquet")
+    for name, keep, out, message in (
+        ("a", "nothing", "p.csv", r"a.parquet lacks the column 'nothing'; it has"),
+        ("a", "lists", "p.csv", r"column 'lists' of .* holds list<.*>, which no table"),
+        ("a", "age", "p.zarr", r"p.zarr is a store, which has no raw columns to keep"),
+        ("b", "prediction", "p.csv", r"columns of the names 'prediction' themselves"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            predict_files(run, tmp_path / f"{name}.parquet", tmp_path / out, keep=[keep])
+    large = table.set_column(1, "age", pa.array([2**40] * 2_000))
+    small = table.set_column(1, "age", table["age"].cast(pa.int8()))
+    pq.write_table(small, tmp_path / "c.parquet")
+    pq.write_table(large, tmp_path / "d.parquet")
+    names = [tmp_path / "c.parquet", tmp_path / "d.parquet"]
+    with pytest.raises(InvalidTable, match=r"'age' of .*d.parquet can't be repeated as int8"):
+        predict_files(run, names, tmp_path / "p.csv", keep=["age"])
+    assert not list(tmp_path.glob("*.[cz]*"))
+    store = open_store(run.parent / "people.zarr")
+    with pytest.raises(ValueError, match=r"people.zarr is a store"):
+        predict_files(run, store, tmp_path / "p.csv", keep=["age"])
+
+
+def test_long_texts_are_repeated_within_the_plan(tmp_path):
+    """Texts take far more memory than the numbers beside them."""
+    rng = np.random.default_rng(0)
+    with (tmp_path / "a.csv").open("w") as file:
+        file.write("text,x,y\n")
+        for i in range(20_000):
+            file.write(f"{'long text ' * 100}{i},{rng.random():.3f},{i % 2}\n")
+    ingest(tmp_path / "a.csv", tmp_path / "a.zarr", target="y", drop=["text"])
+    Ridge().fit(tmp_path / "a.zarr").save(tmp_path / "a.run")
+    table = pyarrow.csv.read_csv(tmp_path / "a.csv")
+    pq.write_table(table, tmp_path / "a.parquet", row_group_size=2_000)
+    for source in ("csv", "parquet"):
+        for kind in ("csv", "parquet"):
+            out = tmp_path / f"{source}.{kind}"
+            command = (
+                "predict", tmp_path / "a.run", tmp_path / f"a.{source}", out,
+                "--keep", "text", "--quiet", "--json",
+            )  # fmt: skip
+            done = subprocess.run(
+                [sys.executable, "-m", "ooc_train", *map(str, command)],
+                check=True, capture_output=True, text=True,
+            )  # fmt: skip
+            memory = json.loads(done.stdout)["memory"]
+            assert memory["measured"] <= memory["projected"], (source, kind)
+            assert read(out)["text"] == table["text"]
 
 
 @pytest.mark.slow

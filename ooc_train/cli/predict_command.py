@@ -1,7 +1,7 @@
 """The command `predict`: predictions for a store, or for raw files."""
 
 from dataclasses import asdict
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -15,6 +15,7 @@ from ooc_train.cli.options import (
     ResourceOptions,
     StoreXOptions,
 )
+from ooc_train.cli.parsers import names
 from ooc_train.cli.printing import noted, print_json
 from ooc_train.core.text import counted, printable
 from ooc_train.monitoring.callbacks import ConsoleBar
@@ -32,6 +33,16 @@ def predict(
     proba: Annotated[
         bool, typer.Option("--proba", help="Write the probability of each class too.")
     ] = False,
+    keep: Annotated[
+        Any,
+        typer.Option(
+            parser=names,
+            metavar="A,B,...",
+            show_default=False,
+            help="Repeat these columns of the raw files in a table of predictions, such as ids of "
+            "text.",
+        ),
+    ] = None,
     raw_files: RawFileOptions,
     overwrite: Overwrite = False,
     stored: StoreXOptions,
@@ -58,6 +69,8 @@ def predict(
         raw = is_table(data)
         if raw:
             stored.require_default("raw files")
+        elif keep:
+            raise ValueError(f"{data} is a store, which has no raw columns: leave --keep out")
         if raw or is_table(out):
             from ooc_train.inference.raw_files import predict_files
 
@@ -67,6 +80,7 @@ def predict(
                 data if store is None else store,
                 out,
                 kinds=kinds,
+                keep=keep or (),
                 overwrite=overwrite,
                 **asdict(raw_files),
                 memory_ceiling=resources.ceiling,
@@ -96,4 +110,4 @@ def predict(
     typer.echo(f"{counted(n_rows, 'row')} predicted | memory: {memory}")
     for note in () if store is None else store.notes:
         typer.echo(printable(f"note: {note}"))
-    typer.echo(printable(f"saved in {out}: {', '.join(kinds)}"))
+    typer.echo(printable(f"saved in {out}: {', '.join((*(keep or ()), *kinds))}"))

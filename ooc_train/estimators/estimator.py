@@ -299,6 +299,7 @@ class Estimator(ValidatingEstimator):
         out: str | os.PathLike[str],
         *,
         proba: bool = False,
+        keep: Sequence[str] = (),
         overwrite: bool = False,
         unseen: Unseen | None = None,
         delimiter: str | None = None,
@@ -314,6 +315,8 @@ class Estimator(ValidatingEstimator):
             Output: .csv, .tsv, .parquet, or else a Zarr store.
         proba : bool
             Whether the probability of each class is written too.
+        keep : sequence of str
+            Columns of the files that a table repeats beside the predictions.
         overwrite : bool
             Whether an existing output is replaced.
         unseen : {"error", "other", "ignore"}, optional
@@ -343,6 +346,7 @@ class Estimator(ValidatingEstimator):
             paths,
             out,
             kinds=kinds,
+            keep=keep,
             overwrite=overwrite,
             unseen=unseen,
             delimiter=delimiter,

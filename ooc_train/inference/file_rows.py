@@ -18,6 +18,7 @@ from ooc_train.stream.store_source import StoreSource
 from ooc_train.tables.features import Unseen
 from ooc_train.tables.open_tables import open_tables
 from ooc_train.tables.recipe import Recipe
+from ooc_train.tables.repeated_columns import RepeatedColumns
 
 Path = str | os.PathLike[str]
 
@@ -62,10 +63,12 @@ def open_raw_rows(
     delimiter: str | None,
     encoding: str | None,
     warn: Callable[[str], None],
+    keep: Sequence[str] = (),
 ) -> tuple[Fitted, RawRows]:
     """Return the model with its columns in the order of its recipe, and the rows of raw files.
 
-    Where the files lack the column of ids, `warn` is told, and rows have numbers.
+    The rows have the columns `keep` beside the features. Where the files lack the column of ids,
+    `warn` is told, and rows have numbers.
 
     Raises
     ------
@@ -90,4 +93,4 @@ def open_raw_rows(
     elif recipe.id_column is not None and recipe.id_column not in tables.schema.names:
         warn(f"{tables.paths[0]} lacks the row ids {recipe.id_column!r}; row_id has row numbers")
         recipe = replace(recipe, id_column=None)
-    return fitted, RawRows(tables, recipe, needs_y, unseen, warn)
+    return fitted, RawRows(tables, recipe, needs_y, unseen, warn, RepeatedColumns(tables, keep))

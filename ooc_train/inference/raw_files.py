@@ -46,6 +46,7 @@ def predict_files(
     out: Path,
     *,
     kinds: Sequence[Kind] = ("prediction",),
+    keep: Sequence[str] = (),
     overwrite: bool = False,
     unseen: Unseen | None = None,
     delimiter: str | None = None,
@@ -69,6 +70,8 @@ def predict_files(
         The output.
     kinds : sequence of {"prediction", "probability", "log_probability", "decision"}
         Kinds of predictions.
+    keep : sequence of str
+        Columns of the raw files that the table repeats beside the predictions, such as ids of text.
     overwrite : bool
         Whether an existing output is replaced, once the new one is complete.
     unseen : {"error", "other", "ignore"}, optional
@@ -94,7 +97,8 @@ def predict_files(
     OutputExists
         If the output exists and `overwrite` is off.
     ValueError
-        If the output is named as neither a table nor a store.
+        If the output is named as neither a table nor a store; if columns are to be kept, and the
+        data are a store, the output is one, or predictions have their names.
     InvalidRun
         If the data are raw files and the model has no recipe.
     CeilingExceeded
@@ -116,6 +120,7 @@ def predict_files(
     """
     require_predictions_name(out)
     fitted = as_fitted(model)
+    _require_kept(keep, data, out)
     rows: RawRows | StoreRows
     count = 0
     load_blas()
@@ -126,7 +131,9 @@ def predict_files(
             )
             rows = StoreRows(data)
         else:
-            fitted, rows = open_raw_rows(fitted, data, False, unseen, delimiter, encoding, warn)
+            fitted, rows = open_raw_rows(
+                fitted, data, False, unseen, delimiter, encoding, warn, keep
+            )
         working, outputs = _working(fitted), Outputs.of(fitted)
         available = budget.left([working])
         terms = budget.settle(lambda most: [working, *rows.terms(most - working.bytes)])
@@ -135,7 +142,14 @@ def predict_files(
             for block in rows.blocks(available):
                 z = fitted.decision(block.X, converted, count)
                 if isinstance(writer, TableWriter):
-                    writer.write({rows.id_name: block.ids} | _columns(outputs, z, kinds))
+                    named = {rows.id_name: block.ids, **block.repeated}
+                    predicted = _columns(outputs, z, kinds)
+                    if twice := sorted(named.keys() & predicted.keys()):
+                        raise ValueError(
+                            f"predictions have columns of the names {listed(twice)} themselves; "
+                            "leave them out of keep"
+                        )
+                    writer.write(named | predicted)
                 else:
                     found = {kind: outputs.labelled(z, kind) for kind in kinds}
                     writer.write({"row_id": block.ids} | found)
@@ -143,6 +157,16 @@ def predict_files(
                 progress("predicting", count, block.share)
             writer.commit()
         return count, budget.report(terms)
+
+
+def _require_kept(keep: Sequence[str], data: Any, out: Path) -> None:
+    """Raise `ValueError` if columns are to be kept, and the data or the output can't have any."""
+    is_table = format_of(os.fspath(out)) is not None
+    if keep and (isinstance(data, Store) or not is_table):
+        store = data.path if isinstance(data, Store) else out
+        raise ValueError(
+            f"{store} is a store, which has no raw columns to keep: leave keep out, or name a table"
+        )
 
 
 def evaluate_files(

@@ -41,8 +41,10 @@ def undeclared_columns(
         cells = {name: from_texts(found[name].texts) for name in text}
         guesses = {name: guess(cells[name]) for name in text}
         hints = {name: str(guesses[name] or formats.misfit(cells[name])) for name in text}
+        of_ids = "; as an id of text it is left out, and predict --keep repeats it"
         columns = "\n".join(
-            f"  {name}: {found[name]}" + (f"; {hints[name]}" if hints[name] else "")
+            f"  {name}: {found[name]}"
+            + (f"; {hints[name]}" if hints[name] else of_ids * found[name].are_ids)
             for name in text
         )
         lines.append(
@@ -105,6 +107,11 @@ class FirstTexts:
 
     texts: list[str]
     rows: int
+
+    @property
+    def are_ids(self) -> bool:
+        """Whether no value is there twice."""
+        return self.too_many and len(self.texts) == self.rows
 
     @property
     def too_many(self) -> bool:

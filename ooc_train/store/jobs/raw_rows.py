@@ -4,7 +4,7 @@ import re
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,6 +16,7 @@ from ooc_train.store.format.chunk_sizes import default_chunk_rows
 from ooc_train.tables.batches import Tables
 from ooc_train.tables.features import Unseen
 from ooc_train.tables.recipe import Recipe
+from ooc_train.tables.repeated_columns import Columns, RepeatedColumns
 
 _BATCH_COPIES = 6
 """Copies of a batch: of Arrow, of columns in float64, of records, and of the output."""
@@ -51,6 +52,8 @@ class FileRows:
         The target and the weights.
     share : float
         Share of all data that has been read, from 0 to 1.
+    repeated : mapping of str to pyarrow.Array (rows,)
+        Raw columns beside the features, by name.
     """
 
     ids: NDArray[np.int64]
@@ -58,6 +61,7 @@ class FileRows:
     y: NDArray[np.float64] | None = None
     weight: NDArray[np.float64] | None = None
     share: float = 1.0
+    repeated: Columns = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -76,6 +80,8 @@ class RawRows:
         Treatment of values that no training row had; None is that of the recipe.
     warn : callable
         Called after the last row with the precision that numbers lost in the type of the recipe.
+    repeated : RepeatedColumns, optional
+        Raw columns that blocks have beside the features.
     """
 
     tables: Tables
@@ -83,6 +89,7 @@ class RawRows:
     needs_y: bool = False
     unseen: Unseen | None = None
     warn: Callable[[str], None] = warnings.warn
+    repeated: RepeatedColumns | None = None
 
     @property
     def id_name(self) -> str:
@@ -91,7 +98,8 @@ class RawRows:
 
     def terms(self, available: int) -> list[Term]:
         """Return the memory of reading, by at most `available` bytes if that is possible."""
-        return self.tables.reading_memory.terms(self._batch_rows(available), _BATCH_COPIES)
+        terms = self.tables.reading_memory.terms(self._batch_rows(available), _BATCH_COPIES)
+        return terms if self.repeated is None else [*terms, *self.repeated.terms]
 
     def _batch_rows(self, available: int) -> int:
         reading = self.tables.reading_memory
@@ -104,13 +112,13 @@ class RawRows:
     def blocks(self, available: int) -> Iterator[FileRows]:
         """Yield the rows in the order of the files, within the memory of `terms`."""
         encoder = self.recipe.encoder(needs_y=self.needs_y, unseen=self.unseen)
+        repeated = RepeatedColumns(self.tables) if self.repeated is None else self.repeated
+        types = repeated.types | encoder.types
         step = default_chunk_rows(self.recipe.n_features, self.recipe.dtype)
         fields = encoder.dtype.names or ()
         with (
             _advice_of_ingest(),
-            closing(
-                prefetched(self.tables.pieces(encoder.types, self._batch_rows(available)))
-            ) as pieces,
+            closing(prefetched(self.tables.pieces(types, self._batch_rows(available)))) as pieces,
         ):
             for piece in pieces:
                 records = encoder.encode(piece)
@@ -122,6 +130,7 @@ class RawRows:
                         part["y"] if "y" in fields else None,
                         part["weight"] if "weight" in fields else None,
                         piece.share,
+                        repeated.of(piece, part["row"] - piece.start),
                     )
         for loss in encoder.rounding.losses():
             self.warn(
