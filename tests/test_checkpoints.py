@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import zarr
 from numpy.testing import assert_array_equal
 from sklearn.base import clone
 from sklearn.datasets import load_diabetes, load_digits
@@ -239,6 +240,29 @@ def test_y_and_weights_apart_from_a_store_are_compared(tmp_path, role):
         train(LogisticModel(), data, training, checkpoint=resumed, **apart | {role: 1 - values})
     found = train(LogisticModel(), data, training, checkpoint=resumed, **apart)
     assert found[1].n_iter == 1
+
+
+@pytest.mark.parametrize(("dtype", "features"), [("f4", 3), ("f8", 40_000), ("u1", 3)])
+def test_rows_of_another_writers_store_are_compared(tmp_path, dtype, features):
+    """It has no id: another X under the same y was gone on with."""
+    rng = np.random.default_rng(0)
+    X = (10 * rng.random((60, features))).astype(dtype)
+    training = Training(solver="lbfgs", max_iter=1)
+    path, place = str(tmp_path / "a.zarr"), tmp_path / "a.checkpoint"
+
+    def write(values: Any) -> None:
+        group = zarr.open_group(path, mode="w")
+        group.create_array("X", data=values, chunks=(7, features))
+        group.create_array("y", data=np.arange(60) % 2, chunks=(60,))
+
+    write(X)
+    train(LogisticModel(), path, training, checkpoint=place)
+    resumed = Checkpoint(place, resume=True)
+    write(X[::-1])
+    with pytest.raises(InvalidRun, match="features of the data"):
+        train(LogisticModel(), path, training, checkpoint=resumed)
+    write(X)
+    assert train(LogisticModel(), path, training, checkpoint=resumed)[1].n_iter == 1
 
 
 # Within passes

@@ -23,8 +23,9 @@ LIMITS = ("max_iter", "max_passes", "max_seconds", "target_loss")
 _DIGEST_ROWS, _DIGEST_BYTES = 1_000, 2**20
 """Most rows of arrays that are compared, and most bytes of them; at least two rows are."""
 
-_TARGET_RUNS, _TARGET_ROWS, _TARGET_CHUNK_BYTES = 8, 128, 2**26
-"""Runs of rows of y and weights that are compared, their rows, and the largest chunk to decode."""
+_RUNS, _RUN_ROWS, _RUN_BYTES, _LARGEST_CHUNK = 8, 128, 2**14, 2**26
+"""Runs of rows of a store that are compared, most rows and bytes of each, and the largest chunk to
+decode."""
 
 
 def identity_of(task: Task) -> dict[str, Any]:
@@ -109,20 +110,26 @@ def _data(inputs: Inputs) -> dict[str, Any]:
     if isinstance(source, ArraySource):
         found["contents"] = _digest(source)
     if store is not None:
-        found["targets"] = _targets(store)
+        found["targets"] = _some_rows(store, "y", "sample_weight")
+        if not store.store_id:
+            found["features"] = _some_rows(store, "X")
         if store.share is not None:
             found["share"] = asdict(store.share.drawn)
     return found
 
 
-def _targets(store: Store) -> str:
-    """Return a digest of some rows of y and weights: the id of a store tells of its own alone."""
+def _some_rows(store: Store, *names: str) -> str:
+    """Return a digest of some rows of arrays: the id of a store tells of its own alone.
+
+    Arrays of larger chunks than `_LARGEST_CHUNK` are left out, unless parts of these can be read.
+    """
     digest = hashlib.sha256()
-    most = min(_TARGET_ROWS, store.n_rows)
-    for name, layout in (("y", store.y), ("sample_weight", store.sample_weight)):
-        if layout is None or layout.chunk_bytes > _TARGET_CHUNK_BYTES:
+    for name in names:
+        layout = getattr(store, name)
+        if layout is None or (layout.chunk_bytes > _LARGEST_CHUNK and not layout.in_parts):
             continue
-        for start in np.unique(np.linspace(0, store.n_rows - most, _TARGET_RUNS).astype(np.intp)):
+        most = min(_RUN_ROWS, store.n_rows, max(1, _RUN_BYTES // layout.row_bytes))
+        for start in np.unique(np.linspace(0, store.n_rows - most, _RUNS).astype(np.intp)):
             rows = store.read(name, int(start), int(start) + most)
             digest.update(repr(rows.tolist()).encode())  # numbers, or labels as text
     return digest.hexdigest()[:16]
