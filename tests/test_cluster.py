@@ -1,7 +1,10 @@
 """Which cluster a job runs on."""
 
+import gc
+import socket
 from dataclasses import replace
 from typing import Any
+from urllib.parse import urlsplit
 
 import distributed
 import numpy as np
@@ -14,6 +17,7 @@ from ooc_train.models.column_moments import ColumnSums
 from ooc_train.runtime.clients import choose_executor, private_client
 from ooc_train.runtime.cluster import LocalCluster
 from ooc_train.runtime.job import Job
+from ooc_train.runtime.starting import free_address
 from ooc_train.stream.requirements import Requirements
 from ooc_train.stream.store_source import StoreSource
 from tests.streams import write_store
@@ -175,3 +179,17 @@ def test_the_ceiling_is_decided_before_the_private_cluster_is_started(tmp_path, 
             CeilingExceeded, match=r"ceiling is [\d.]+ \wiB \(80 % of what is available\)"
         ):
             job.stream(job.plan(replace(large, workspace=told)))
+
+
+def test_a_taken_port_leaves_the_dashboard_another(recwarn):
+    """Tornado leaves the socket open that found the port taken, of which Python warns."""
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        with LocalCluster(n_workers=1, dashboard_address=f"127.0.0.1:{port}") as cluster:
+            assert urlsplit(cluster.dashboard_link).port not in (None, 0, port)
+        assert free_address(f"localhost:{port}") == "localhost:0"
+        assert free_address(f"[::1]:{port}") == f"[::1]:{port}"
+    gc.collect()
+    assert not recwarn.list
+    for address in (f"127.0.0.1:{port}", ":8787", "nowhere.invalid:8787", "127.0.0.1"):
+        assert free_address(address) == address

@@ -220,7 +220,7 @@ def test_what_a_closed_client_says():
             choose_executor(source, client)
         client.close()
         with pytest.raises(
-            ClusterError, match=r"^the client of the cluster at .* is closed; hand "
+            ClusterError, match=r"^the client of the cluster at .* is closed; connect "
         ):
             choose_executor(source, client)
         assert perf_counter() - started < 10

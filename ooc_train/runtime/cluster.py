@@ -22,6 +22,7 @@ from ooc_train.runtime.guarded_cluster import LEAN, START_SECONDS, GuardedCluste
 from ooc_train.runtime.security import require_security
 from ooc_train.runtime.starting import (
     NO_GUARD_EXIT,
+    free_address,
     require_startable,
     why_not_started,
 )
@@ -122,7 +123,7 @@ class LocalCluster(GuardedCluster):
                     threads_per_worker=threads_per_worker,
                     processes=True,
                     host="127.0.0.1",
-                    dashboard_address=dashboard_address,
+                    dashboard_address=free_address(dashboard_address),
                     security=security,
                     endings=self.endings,
                     patience=START_SECONDS,

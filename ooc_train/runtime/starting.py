@@ -4,6 +4,7 @@
 explains other failures by exit statuses and standard error (see `worker_output.py`).
 """
 
+import errno
 import logging
 import multiprocessing
 import os
@@ -43,6 +44,30 @@ libraries. With less, the kernel kills one of them, usually this one."""
 _CONNECT_SECONDS = 5.0
 
 _PROBE_SECONDS = 20.0
+
+
+def free_address(address: str) -> str:
+    """Return an address to listen at: the same one, or one of any free port if its port is taken.
+
+    Dask finds that out too late: its web server leaves a socket open, of which Python warns.
+
+    Examples
+    --------
+    >>> free_address("127.0.0.1:0")
+    '127.0.0.1:0'
+    """
+    host, _, port = address.rpartition(":")
+    if not (host and port.isdecimal() and int(port)):
+        return address
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    with socket.socket(family) as tried:
+        # As the web server has it: a port that was closed a moment ago is free.
+        tried.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            tried.bind((host.strip("[]"), int(port)))
+        except OSError as error:
+            return f"{host}:0" if error.errno == errno.EADDRINUSE else address
+    return address
 
 
 def require_startable(n_workers: int) -> None:
