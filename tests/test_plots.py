@@ -20,6 +20,7 @@ from ooc_train.optimizers.schedules import Cosine, Linear
 from ooc_train.plotting import plots
 from ooc_train.plotting.figures import require_figure, save, svg
 from ooc_train.runs.events import Stepped
+from ooc_train.runs.history import LossPoint
 from ooc_train.runs.report import Report
 
 MIB = 2**20
@@ -81,6 +82,21 @@ def test_the_loss_is_that_of_each_step(over, x):
     np.testing.assert_allclose(line.get_ydata(), [0.7, 0.6, 0.5])
     assert over in ax.get_xlabel()
     assert "0.5 at the end" in ax.get_title(loc="left")
+
+
+@pytest.mark.parametrize(
+    ("passes", "drawn"),
+    [
+        ([0.2, 0.4, 5.2, 5.4], [0.2, 0.4, np.nan, 5.2, 5.4]),
+        ([0.5, 5.0, 10.0, 15.0], [0.5, 5.0, 10.0, 15.0]),
+        ([0.5], [0.5]),
+    ],
+)
+def test_a_line_within_passes_breaks_where_passes_have_no_losses(passes, drawn):
+    points = tuple(LossPoint(each, each, 0.6, 1) for each in passes)
+    within, _ = drawing.loss(report_of(0.7, 0.6, 0.5, within=points)).lines
+    np.testing.assert_allclose(within.get_xdata(), drawn)
+    assert np.isnan(within.get_ydata()).sum() == np.isnan(drawn).sum()
 
 
 def test_the_loss_of_validation_rows_is_dashed_beside_the_other():

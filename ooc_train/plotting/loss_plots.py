@@ -1,11 +1,14 @@
 """Plots of losses: of one run, and of several runs."""
 
-from collections.abc import Mapping
-from typing import TYPE_CHECKING, Literal
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
 
 from ooc_train.core.units import approximate_bytes, approximate_duration
 from ooc_train.plotting.drawable import FittedModel, run_in
-from ooc_train.plotting.protocols import Run
+from ooc_train.plotting.protocols import Point, Run
 from ooc_train.plotting.style import COLORS, MARKERS, shown_name, styled_axes, titled, with_message
 
 if TYPE_CHECKING:
@@ -38,9 +41,8 @@ def loss(
     """
     report = run_in(report)
     ax = _loss_axes(ax, over)
-    within = [(getattr(point, over), point.loss) for point in report.within]
-    if within:
-        ax.plot(*zip(*within, strict=True), color=COLORS[0], lw=1.0, alpha=0.4)
+    if report.within:
+        ax.plot(*_within(report.within, over), color=COLORS[0], lw=1.0, alpha=0.4)
     known = _line(ax, report, over, COLORS[0])
     if not known:
         return with_message(titled(ax, f"Loss over {over}"), "no steps were recorded")
@@ -51,6 +53,18 @@ def loss(
         ax.legend(ax.lines[-2:], ["training rows", "validation rows"], fontsize=9)
     ax.set_xlim(left=0)
     return titled(ax, title)
+
+
+def _within(points: Sequence[Point], over: str) -> tuple[NDArray[Any], NDArray[Any]]:
+    """Return both coordinates of losses within passes, with NaN where passes have none.
+
+    Of a long run some were dropped: then neighbours are farther apart everywhere.
+    """
+    steps = np.diff([point.passes for point in points])
+    usual = np.median(steps) if len(steps) else 0.0
+    far = np.flatnonzero(steps > max(1.0, 4.0 * usual)) + 1
+    x, losses = ([getattr(point, name) for point in points] for name in (over, "loss"))
+    return np.insert(x, far, np.nan), np.insert(losses, far, np.nan)
 
 
 def tradeoff(
