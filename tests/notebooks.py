@@ -6,6 +6,7 @@ Whatever kernels are installed for the user, they run on this interpreter and th
 import os
 import sys
 import tempfile
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -15,11 +16,19 @@ NOTEBOOKS = sorted(
 )
 
 
-def execute(path: Path, folder: Path) -> Any:
+def execute(path: Path, folder: Path, instead: Mapping[str, str] | None = None) -> Any:
     """Return a notebook executed in a folder, from its sources alone, without a network.
+
+    Parameters
+    ----------
+    path : of the notebook
+    folder : where it is executed
+    instead : texts that are replaced in the one cell that has them, and by what
 
     Raises
     ------
+    ValueError
+        where no cell has such a text, or several do.
     nbclient.exceptions.CellExecutionError
         where a cell fails.
     """
@@ -29,6 +38,9 @@ def execute(path: Path, folder: Path) -> Any:
     from nbclient import NotebookClient
 
     notebook = nbformat.read(path, as_version=4)
+    for old, new in (instead or {}).items():
+        (cell,) = (cell for cell in notebook.cells if old in cell.source)
+        cell.source = cell.source.replace(old, new)
     for cell in notebook.cells:
         if cell.cell_type == "code":
             cell.outputs, cell.execution_count = [], None
