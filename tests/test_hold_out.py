@@ -113,7 +113,9 @@ def test_validation_and_split_tell_the_same_of_rows_in_no_random_order(tmp_path,
     if shuffled is None and part == "whole":
         with pytest.raises(ValueError, match="are not known to be in random order") as refused:
             split_store(path, tmp_path / "b.split", test=0.2)
-        assert str(refused.value).startswith(why.removeprefix("note: ").rstrip())
+        reason, command = why.removeprefix("note: ").rstrip().split("; ")
+        assert str(refused.value).startswith(f"{reason}; if you know that they are")
+        assert str(refused.value).endswith(f"or copy the rows in random order: {command}")
 
 
 def test_rows_of_arrays_are_kept_out_by_class():
