@@ -52,7 +52,7 @@ def require_scheduler(client: Client) -> None:
     """
     if client.status in ("closing", "closed"):
         raise ClusterError(
-            f"the client of the cluster at {_address(client)} is closed; connect a new client, "
+            f"the client of the cluster{_place(client)} is closed; connect a new client, "
             "to a new cluster if that one is gone, and run again"
         )
     until = perf_counter() + _RECONNECT_SECONDS
@@ -116,7 +116,7 @@ def no_workers(client: Client, causes: str = "") -> ClusterError:
             "longer worker_timeout"
         )
     return ClusterError(
-        f"the cluster at {_address(client)} has had no worker for {seconds}{causes}; start workers "
+        f"the cluster{_place(client)} has had no worker for {seconds}{causes}; start workers "
         "and run again, or set a longer worker_timeout"
     )
 
@@ -124,10 +124,12 @@ def no_workers(client: Client, causes: str = "") -> ClusterError:
 def scheduler_gone(client: Client) -> ClusterError:
     """Return the error of a client whose scheduler is gone."""
     return ClusterError(
-        f"the scheduler at {_address(client)} is gone; start a cluster, connect a new client and "
+        f"the scheduler{_place(client)} is gone; start a cluster, connect a new client and "
         "run again"
     )
 
 
-def _address(client: Client) -> str:
-    return getattr(client.scheduler, "address", None) or "its address"
+def _place(client: Client) -> str:
+    """Return the address of a client's scheduler as text; a closed client may have none."""
+    address = getattr(client.scheduler, "address", None)
+    return f" at {address}" if address else ""
