@@ -4,6 +4,7 @@ import os
 import pty
 import re
 import signal
+import subprocess
 import sys
 import time
 from pathlib import Path
@@ -20,7 +21,6 @@ from ooc_train.cli.options import ResourceOptions
 from ooc_train.cli.train_command import _way_on
 from ooc_train.runs.run_loading import load_fitted
 from ooc_train.training.checkpoints import CheckpointFolder
-from tests import commands
 
 ROOT = Path(__file__).parent.parent
 RESOURCES = ("--dashboard-address", "127.0.0.1:0", "--memory-ceiling", "400MiB", "--quiet")
@@ -32,7 +32,7 @@ def words(*given):
 
 
 def run(*given):
-    return commands.run("train", *given, *RESOURCES)
+    return subprocess.run(words(*given), cwd=ROOT, check=False, capture_output=True, text=True)
 
 
 def require_same_parameters(found, due):
@@ -197,7 +197,7 @@ def test_a_command_that_is_ended_again_and_again_goes_on(tmp_path, whole):
     given: tuple[Any, ...] = (*begin, tmp_path / "found", "--checkpoint-every", "0s")
     while True:
         before = newest()
-        process = commands.start("train", *given, *RESOURCES)
+        process = subprocess.Popen(words(*given), cwd=ROOT)
         while signals and process.poll() is None:
             if newest() > before and newest().isdecimal():
                 process.send_signal(signals.pop())
@@ -222,8 +222,8 @@ def processes_of(pid):
 def test_a_driver_killed_alone_leaves_no_worker_and_a_resume_may_start_at_once(tmp_path, whole):
     begin = (whole / "a.zarr", *SETTINGS, "--workers", 2, "--max-iter", 10, "--out")
     place = tmp_path / "found.checkpoint"
-    process = commands.start(
-        "train", *begin, tmp_path / "found", "--checkpoint-every", "0s", *RESOURCES
+    process = subprocess.Popen(
+        words(*begin, tmp_path / "found", "--checkpoint-every", "0s"), cwd=ROOT
     )
     while not (place.exists() and any(name.isdecimal() for name in os.listdir(place))):
         assert process.poll() is None
