@@ -454,6 +454,19 @@ def test_what_is_proposed_treats_missing_values_and_a_dry_run_counts_them(tmp_pa
     assert run(*ours, *options).exit_code == 0
 
 
+def test_an_option_of_columns_that_is_given_twice_has_both(tmp_path):
+    """What is proposed is pasted behind what was given: its --drop hid the one before."""
+    (tmp_path / "a.csv").write_text("id,x,leak,city,y\n" + "k1,1,1,Oslo,0\nk2,2,0,Rome,1\n" * 90)
+    ours = ("ingest", tmp_path / "a.csv", tmp_path / "a.zarr", "--target", "y", "--drop", "leak")
+    proposed = ["--categorical", "city", "--drop=id"]
+    for given in ((*ours, *proposed), (*ours[:-2], *proposed, *ours[-2:])):
+        found = json.loads(run(*given, "--dry-run", "--json").stdout)
+        assert [column["name"] for column in found["recipe"]["columns"]] == ["x", "city"]
+    missing = run(*ours, "--drop")
+    assert missing.exit_code == 2
+    assert "requires an argument" in missing.stderr
+
+
 def test_a_word_for_missing_numbers_stays_a_category_as_a_note_says(tmp_path):
     (tmp_path / "a.csv").write_text("city,x,y\nOslo,1,1\nUnknown,unknown,0\nOslo,3,1\n")
     made = ingest(

@@ -8,6 +8,7 @@ import sys
 from dataclasses import dataclass
 from typing import Any
 
+import dask.array as da
 import numpy as np
 import pytest
 
@@ -16,12 +17,16 @@ from ooc_train.errors import CeilingExceeded
 from ooc_train.memory import rlimit
 from ooc_train.memory.budget import Budget
 from ooc_train.memory.ceiling import Term
+from ooc_train.models.classification_models import LogisticModel
 from ooc_train.models.column_moments import ColumnSums
+from ooc_train.runs.events import Stepped
 from ooc_train.runtime.clients import private_client
 from ooc_train.runtime.cluster import LocalCluster
 from ooc_train.runtime.job import Job
+from ooc_train.solvers.training_settings import Training
 from ooc_train.stream.requirements import Requirements
 from ooc_train.stream.store_source import StoreSource
+from ooc_train.training.loop import train
 from tests.streams import same_bits, write_store
 
 pytestmark = [
@@ -126,6 +131,31 @@ CODE = """if True:
     rlimit.allow("a", 8 * much)
     assert refused(3 * much)    # a lower limit that was there stays
 """
+
+
+def test_rows_of_dask_arrays_have_no_limit(tmp_path):
+    """Their own graph is not planned: fits on two workers waited for ever for refused blocks."""
+    X = da.random.default_rng(1).normal(size=(400_000, 30), chunks=(50_000, 30))
+    y = (X[:, 0] + X[:, 1] > 0.3).astype("i1")
+    store = write_store(tmp_path / "a", np.asarray(X[:500]), np.asarray(y[:500]))
+    found: list[set[tuple[int, int]]] = []
+    with (
+        LocalCluster(n_workers=2, memory_ceiling="1GiB") as cluster,
+        cluster.get_client() as client,
+    ):
+        before = set(client.run(limits).values())
+
+        def look(event: object) -> None:
+            if isinstance(event, Stepped):
+                found.append(set(client.run(limits).values()))
+
+        for batch_size in ("full", 256, "full", 256):
+            training = Training(batch_size=batch_size, max_iter=2)
+            _, report = train(LogisticModel(), X, training, y=y, client=client, callbacks=[look])
+            assert any("own graph" in note for note in report.memory.notes)
+        assert all(each == before for each in found)
+        train(LogisticModel(), store, Training(max_iter=1), client=client, callbacks=[look])
+    assert found[-1] != before
 
 
 def test_limits_of_jobs_that_overlap():

@@ -3,10 +3,12 @@
 import copy
 import re
 import shlex
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any, ClassVar
 
 from typer.core import TyperCommand
+
+from ooc_train.cli.parsers import LIST
 
 HELP = {"help_option_names": ["-h", "--help"]}
 """Settings of a command that is asked for its help."""
@@ -66,6 +68,32 @@ Described = Mapping[str, tuple[str, str] | None]
 """Help text and placeholder of options, by their names; None hides an option from the help."""
 
 
+def with_joined_lists(arguments: Sequence[str], lists: Collection[str]) -> list[str]:
+    """Return the arguments with one value of each of the options `lists`, of all that are given.
+
+    Typer takes the last one alone: of ``--drop a --drop b`` it would leave out b, and not a.
+
+    Examples
+    --------
+    >>> with_joined_lists(["a.csv", "--drop", "id", "--json", "--drop=b,c"], {"--drop"})
+    ['--drop=id,b,c', 'a.csv', '--json']
+    """
+    given: dict[str, list[str]] = {}
+    others: list[str] = []
+    left = iter(arguments)
+    for argument in left:
+        name, equals, value = argument.partition("=")
+        if argument == "--":
+            others += [argument, *left]
+        elif name not in lists:
+            others.append(argument)
+        elif equals or (value := next(left, "")):
+            given.setdefault(name, []).append(value)
+        else:
+            others.append(argument)  # Typer says that the value is missing
+    return [*(f"{name}={','.join(values)}" for name, values in given.items()), *others]
+
+
 class HelpfulCommand(TyperCommand):
     """A command whose help has examples, and shows what goes with the other arguments.
 
@@ -81,7 +109,8 @@ class HelpfulCommand(TyperCommand):
     def parse_args(self, ctx: Any, args: list[str]) -> Any:
         """Parse the arguments, and keep them for the help."""
         self._arguments = tuple(args)
-        return super().parse_args(ctx, args)
+        lists = {name for param in self.params if param.metavar == LIST for name in param.opts}
+        return super().parse_args(ctx, with_joined_lists(args, lists))
 
     def format_help(self, ctx: Any, formatter: Any) -> None:
         """Write the help, with examples at its end."""

@@ -4,7 +4,7 @@ from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Annotated, Any
 
 from ooc_train.cli.options import option
-from ooc_train.cli.parsers import names
+from ooc_train.cli.parsers import LIST, names
 
 if TYPE_CHECKING:
     from ooc_train.tables.cell_formats import CellFormats
@@ -31,7 +31,7 @@ class FormatOptions:
         option(
             of=_FORMATS,
             parse=names,
-            metavar="A,B,...",
+            metavar=LIST,
             help="Currencies and units next to numbers, such as €,%; 5 % is the number 5.",
         ),
     ] = None
@@ -40,15 +40,15 @@ class FormatOptions:
         option(
             of=_FORMATS,
             parse=names,
-            metavar="A,B,...",
+            metavar=LIST,
             help="Words for a missing number, date, or yes and no, such as unknown,-",
         ),
     ] = None
     true: Annotated[
-        Any, option("--true", of=_FORMATS, parse=names, metavar="A,B,...", help="Words for yes.")
+        Any, option("--true", of=_FORMATS, parse=names, metavar=LIST, help="Words for yes.")
     ] = None
     false: Annotated[
-        Any, option("--false", of=_FORMATS, parse=names, metavar="A,B,...", help="Words for no.")
+        Any, option("--false", of=_FORMATS, parse=names, metavar=LIST, help="Words for no.")
     ] = None
     date_format: Annotated[
         list[str] | None,

@@ -22,7 +22,7 @@ from ooc_train.cli.options import (
     Overwrite,
     option,
 )
-from ooc_train.cli.parsers import names, rows_of
+from ooc_train.cli.parsers import LIST, names, rows_of
 from ooc_train.cli.printing import aligned, one_line, print_json, short_path
 from ooc_train.core.text import counted, few, printable
 from ooc_train.core.units import approximate_bytes, approximate_duration
@@ -55,17 +55,17 @@ def ingest(
     ] = None,
     features: Annotated[
         Any,
-        option(of=_COLUMNS, parse=names, metavar="A,B,...", help="Use these columns only."),
+        option(of=_COLUMNS, parse=names, metavar=LIST, help="Use these columns only."),
     ] = None,
     drop: Annotated[
-        Any, option(of=_COLUMNS, parse=names, metavar="A,B,...", help="Leave these columns out.")
+        Any, option(of=_COLUMNS, parse=names, metavar=LIST, help="Leave these columns out.")
     ] = None,
     categorical: Annotated[
         Any,
         option(
             of=_COLUMNS,
             parse=names,
-            metavar="A,B,...",
+            metavar=LIST,
             help="Make a feature of each value of these columns (one-hot).",
         ),
     ] = None,

@@ -59,6 +59,10 @@ def column(text: str, names: Sequence[str] | None) -> str | int:
     return int(text) if names is None and text.isdecimal() else text
 
 
+LIST = "A,B,..."
+"""The placeholder of options that `names` parses, which may be given several times."""
+
+
 def names(text: str) -> tuple[str, ...]:
     """Parse names separated by commas; names with commas are quoted, as in CSV."""
     try:

@@ -15,7 +15,7 @@ from ooc_train.cli.options import (
     ResourceOptions,
     StoreXOptions,
 )
-from ooc_train.cli.parsers import names
+from ooc_train.cli.parsers import LIST, names
 from ooc_train.cli.printing import noted, print_json
 from ooc_train.core.text import counted, printable
 from ooc_train.monitoring.callbacks import ConsoleBar
@@ -37,7 +37,7 @@ def predict(
         Any,
         typer.Option(
             parser=names,
-            metavar="A,B,...",
+            metavar=LIST,
             show_default=False,
             help="Repeat these columns of the raw files in a table of predictions, such as ids of "
             "text.",

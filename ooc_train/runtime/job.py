@@ -85,6 +85,7 @@ class Job:
         self.dashboard = dashboard_link(self._executor)
         self.client = self._executor.client if isinstance(self._executor, DaskExecutor) else None
         self._watch = PeakWatch(whole_process=self.ceiling.whole_process)
+        self._is_limited = True
         self._running_plan: Plan | None = None
         self._released = 0
 
@@ -168,6 +169,9 @@ class Job:
         for source in sources:
             self._require_reach(source)
         if any(isinstance(source, DaskSource) for source in sources):
+            # Their own graph is not planned: a limit would refuse what it needs, with much left
+            # under the ceiling, and Dask would wait for ever for blocks that it could not fetch.
+            self._is_limited = False
             note = (
                 "the ceiling excludes the memory of the Dask arrays' own graph; write them to a "
                 "store to include it"
@@ -205,7 +209,8 @@ class Job:
         """
         plan.validate()
         if self._running_plan is None:
-            self._meter.limit(plan.growth)
+            if self._is_limited:
+                self._meter.limit(plan.growth)
             self._running_plan = plan
             self._sampler = sampler = Sampler(self._meter.now, self._begun)
             if isinstance(self._executor, DaskExecutor):
