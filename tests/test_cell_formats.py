@@ -467,6 +467,17 @@ def test_an_option_of_columns_that_is_given_twice_has_both(tmp_path):
     assert "requires an argument" in missing.stderr
 
 
+def test_a_word_among_the_numbers_of_later_rows_is_told_how_it_may_be_missing(
+    tmp_path, small_blocks
+):
+    rows = "".join(f"{i}.5,{i % 2}\n" for i in range(3_000))
+    (tmp_path / "a.csv").write_text(f"x,y\n{rows}k.A.,1\n")
+    ours = ("ingest", tmp_path / "a.csv", tmp_path / "a.zarr", "--target", "y")
+    refused = run(*ours)
+    assert "'k.A.'; if it means a missing value, --na k.A.; else correct it" in refused.stderr
+    assert run(*ours, "--na", "k.A.", "--missing", "mean").exit_code == 0
+
+
 def test_a_word_for_missing_numbers_stays_a_category_as_a_note_says(tmp_path):
     (tmp_path / "a.csv").write_text("city,x,y\nOslo,1,1\nUnknown,unknown,0\nOslo,3,1\n")
     made = ingest(

@@ -5,6 +5,7 @@ from typing import Any
 
 import matplotlib.pyplot as plt
 import numpy as np
+import pandas as pd
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -287,6 +288,22 @@ def test_groups_of_a_store_by_a_column(tmp_path):
     assert memory.measured <= memory.projected <= memory.ceiling
     with pytest.raises(ValueError, match="1,001 groups or more, and the most is 1,000"):
         evaluate(model, store, by="a")
+
+
+def test_a_raw_column_that_became_several_is_told_of(tmp_path):
+    table = {"city": ["Rome", "Oslo"] * 50, "late": [0, 1] * 50}
+    pd.DataFrame(table).to_csv(tmp_path / "a.csv", index=False)
+    made = ooc_train.ingest(
+        tmp_path / "a.csv", tmp_path / "a.zarr", target="late", categorical=["city"]
+    )
+    model = ooc_train.LogisticRegression().fit(made.store)
+    with pytest.raises(ValueError, match=r"a column for each of its values.* as 'city=Oslo'"):
+        evaluate(model, made.store, by="city")
+    model.save(tmp_path / "a.run")
+    told = CliRunner().invoke(
+        cli.app, ["evaluate", *(str(tmp_path / name) for name in ("a.run", "a.csv")), "--by=city"]
+    )
+    assert told.stderr.endswith("--by city=Oslo\n")
 
 
 def test_groups_hold_no_more_than_their_terms():

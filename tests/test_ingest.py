@@ -675,3 +675,29 @@ def test_flights_give_the_coefficients_of_a_pipeline_on_pandas(tmp_path):
     coef = dict(zip(theirs[0].get_feature_names_out(), theirs[1].coef_[0], strict=True))
     assert sorted(names) == sorted(coef)
     np.testing.assert_allclose(ours.coef_[0], [coef[name] for name in names], atol=1e-5)
+
+
+@pytest.mark.parametrize("paths", [pd.DataFrame({"x": [1.0], "y": [0]}), np.zeros(3), 5, ["a", 5]])
+def test_what_is_no_path_is_refused(tmp_path, paths):
+    with pytest.raises(TypeError, match=r"^raw files are named by their paths, and this is of"):
+        ingest(paths, tmp_path / "a.zarr", target="y")
+    with pytest.raises(TypeError, match=r"^raw files are named by their paths"):
+        preview(paths, Roles(target="y"))
+
+
+@pytest.mark.parametrize("ending", ["csv", "parquet"])
+def test_columns_that_later_files_alone_have_are_told_of(tmp_path, ending):
+    for i, table in enumerate(
+        ({"a": [1, 2], "y": [0, 1]}, {"z": [5, 6], "a": [3, 4], "y": [0, 1]})
+    ):
+        frame, name = pd.DataFrame(table), tmp_path / f"{i}.{ending}"
+        if ending == "csv":
+            frame.to_csv(name, index=False)
+        else:
+            frame.to_parquet(name)
+    made = ingest(tmp_path, tmp_path / "a.zarr", target="y")
+    first, second = (tmp_path / f"{i}.{ending}" for i in range(2))
+    assert f"left out: 'z' of {second}, which {first} lacks" in made.notes
+    assert preview(tmp_path, Roles(target="y")).notes == made.notes
+    alone = ingest(tmp_path, tmp_path / "b.zarr", target="y", features=["a"])
+    assert not any("lacks" in note for note in alone.notes)

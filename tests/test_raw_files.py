@@ -182,7 +182,8 @@ def test_rows_that_are_left_out_take_their_columns_with_them(tmp_path):
     (tmp_path / "a.csv").write_text(f"id,x,y\n{rows}")
     made = ingest(tmp_path / "a.csv", tmp_path / "a.zarr", target="y", drop=["id"], missing="drop")
     model = Ridge().fit(made.store)
-    model.predict_files(tmp_path / "a.csv", tmp_path / "p.csv", keep=["id"])
+    with pytest.warns(UserWarning, match=r"^100 rows were left out because of missing values"):
+        model.predict_files(tmp_path / "a.csv", tmp_path / "p.csv", keep=["id"])
     found = read(tmp_path / "p.csv")
     assert found["id"].to_pylist() == [f"k{i}" for i in found["row_id"].to_pylist()]
     assert len(found) == 200

@@ -289,6 +289,7 @@ def test_the_command_of_runs_lists_a_folder(tmp_path):
     empty = here(tmp_path / "none")
     assert (empty.exit_code, empty.stdout) == (1, "")
     assert "holds no runs" in empty.stderr
+    assert here(tmp_path / "nix").stderr.startswith(f"error: there is no folder {tmp_path / 'nix'}")
 
 
 def test_runs_show_settings_as_their_options():

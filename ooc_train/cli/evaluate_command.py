@@ -101,6 +101,8 @@ def evaluate(
             stored.require_default("raw files")
             if by is not None:
                 made = f"{os.path.basename(data).partition('.')[0].strip('*?') or 'new'}.zarr"
+                columns = [] if fitted.feature_names is None else fitted.feature_names
+                by = next((name for name in columns if name.startswith(f"{by}=")), by)
                 raise ValueError(
                     "--by is for a store, and not for raw files; ingest them first: ooc-train "
                     f"{shlex.join(['ingest', data, made, '--like', run])}; then: ooc-train "

@@ -1,5 +1,6 @@
 """The command `runs`: the runs of a folder side by side."""
 
+import os
 from typing import Annotated
 
 import typer
@@ -27,6 +28,8 @@ def runs(
 
     if html is not None:
         require_output(html, PAGE, overwrite=overwrite)
+    if not os.path.isdir(folder):
+        raise ValueError(f"there is no folder {folder}; runs lie where train --out put them")
     found, unreadable = saved_runs(folder)
     if not found and not unreadable:
         raise ValueError(f"{folder} holds no runs; train with --out {folder}/NAME.run makes one")

@@ -78,6 +78,12 @@ def _column(column: Any, names: tuple[str, ...] | None, n_features: int) -> int:
     if isinstance(column, str):
         if names is None or column not in names:
             known = "no names" if names is None else f"the columns {listed(names)}"
+            of_values = [name for name in names or () if name.startswith(f"{column}=")]
+            if of_values:
+                known = (
+                    f"a column for each of its values: name one, such as {shown(of_values[0])}, or "
+                    "pass a label for each row"
+                )
             raise ValueError(f"there is no column {shown(column)} in X, which has {known}")
         return names.index(column)
     if not 0 <= column < n_features:

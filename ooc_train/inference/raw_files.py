@@ -84,8 +84,9 @@ def predict_files(
     progress : callable
         Called with the stage ("predicting"), its rows so far, and the fraction done, from 0 to 1.
     warn : callable
-        Called where the files lack the ids of the recipe, so that rows are numbered, and with the
-        precision that numbers of raw files lost in the type of the recipe.
+        Called where the files lack the ids of the recipe, so that rows are numbered; where the
+        recipe drops rows that lack values; and with the precision that numbers of raw files lost in
+        the type of the recipe.
 
     Returns
     -------

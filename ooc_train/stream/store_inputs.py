@@ -52,9 +52,11 @@ def require_memory_to_read(
 def read_store(store: Store, *, classifier: bool, classes: tuple[Label, ...]) -> Inputs:
     """Return the inputs of a store, or raise `InvalidStore` if y is missing or of a wrong kind."""
     if store.y is None:
+        made_of_table = store.recipe is not None
         raise InvalidStore(
-            f"{store.path} has no y, and training needs one; name it, as open_store(path, y=NAME), "
-            "or put one into the store"
+            f"{store.path} has no y, and training needs one; "
+            + ("ingest its table again, with --target NAME; or " if made_of_table else "")
+            + "name it, as open_store(path, y=NAME), or put one into the store"
         )
     if not classifier and has_labels(store.y):
         raise InvalidStore(

@@ -4,10 +4,10 @@ Each batch has its place, so that errors name the file and the row. Arrow neithe
 prefetches. Memory holds blocks of text, or the pages of a row group, and the batches made of them.
 """
 
-from collections.abc import Callable, Generator, Iterable, Mapping
+from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass, field
-from functools import cached_property
+from functools import cached_property, partial
 
 import pyarrow as pa
 
@@ -141,6 +141,8 @@ class Tables:
         Columns of Parquet that are the index of a pandas frame.
     unnamed : bool
         Whether the first column of CSV has no name.
+    further : dict of str to str
+        Columns that the first file lacks, and a file that has them: of CSV those read so far.
     """
 
     paths: tuple[str, ...]
@@ -154,6 +156,7 @@ class Tables:
     differing: Mapping[str, str] = field(default_factory=dict)
     index: tuple[str, ...] = ()
     unnamed: bool = False
+    further: dict[str, str] = field(default_factory=dict)
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -222,7 +225,8 @@ class Tables:
         start, bytes_before = 0, 0
         for path in self.paths:
             if self.format == "csv":
-                batches = csv.read_batches(path, self.dialect, columns)
+                notice = partial(self._notice, path)
+                batches = csv.read_batches(path, self.dialect, columns, notice)
             else:
                 batches = parquet.read_batches(path, columns, most)
             first, bytes_read = 0, 0
@@ -235,6 +239,12 @@ class Tables:
                         first += batch.num_rows
                         start += batch.num_rows
             bytes_before += bytes_read
+
+    def _notice(self, path: str, names: Sequence[str]) -> None:
+        """Record the columns of a file that the first one lacks."""
+        if path != self.paths[0]:
+            for name in set(names).difference(self.names):
+                self.further.setdefault(name, path)
 
     def _zone_message(self, error: MixedZones, columns: Mapping[str, pa.DataType]) -> str:
         """Return the message for a time whose zone differs from the other times of its column."""

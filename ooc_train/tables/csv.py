@@ -5,7 +5,7 @@ used. This reader holds three. It also knows the number of each row, for error m
 """
 
 from collections import deque
-from collections.abc import Generator, Mapping
+from collections.abc import Callable, Generator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import closing
 from dataclasses import dataclass, replace
@@ -99,9 +99,14 @@ def read_head(path: str, dialect: Dialect) -> tuple[Dialect, Head]:
 
 
 def read_batches(
-    path: str, dialect: Dialect, columns: Mapping[str, pa.DataType]
+    path: str,
+    dialect: Dialect,
+    columns: Mapping[str, pa.DataType],
+    on_names: Callable[[Sequence[str]], None] = lambda _: None,
 ) -> Generator[tuple[pa.RecordBatch | WideBatch, int], None, None]:
     """Yield batches of some columns, and the bytes of the file that were read so far.
+
+    `on_names` is called with the names of all columns of the file.
 
     Raises
     ------
@@ -132,6 +137,7 @@ def read_batches(
                     if names is None:
                         (names, _), skipped = column_names(path, text, dialect), 1
                         require_columns(path, names, columns)
+                        on_names(names)
                         if dialect.wide and columns:
                             groups = ColumnGroups(
                                 names,

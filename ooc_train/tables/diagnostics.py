@@ -2,6 +2,7 @@
 
 import codecs
 import re
+import shlex
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
@@ -197,6 +198,9 @@ def _refusal(path: str, encoding: str, text: str, first: int, names: Sequence[st
         return MixedZones(path, names[int(column[1])], why)
     if "conversion error" in text:
         advice = "correct it, read the column as text (--categorical), or leave it out (--drop)"
+        word = re.search(r"invalid value '([^\W\d][^,']*)'", text)
+        if word is not None:
+            advice = f"if it means a missing value, --na {shlex.quote(word[1])}; else {advice}"
     elif "Expected" in text:
         advice = "every row needs as many cells as the header: correct it, or the --delimiter"
         advice += delimiter_advice(names)

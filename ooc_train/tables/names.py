@@ -4,7 +4,7 @@ import os
 import re
 import shlex
 from collections.abc import Iterable, Sequence
-from typing import Literal
+from typing import Any, Literal
 
 from ooc_train.core.files import FileKind
 from ooc_train.core.schema import shown
@@ -51,6 +51,25 @@ _FIRST_BYTES = (
 
 COMPRESSED = tuple(_COMPRESSIONS)
 """Endings of the names of packed files."""
+
+
+def as_paths(paths: str | os.PathLike[str] | Sequence[str | os.PathLike[str]]) -> list[str]:
+    """Return paths of raw files, or patterns, as text.
+
+    Raises
+    ------
+    TypeError
+        If they are none, but a table in memory for example.
+    """
+    # A table is no Sequence, though it can be iterated.
+    several: Any = [paths] if isinstance(paths, str | os.PathLike) else paths
+    for path in several if isinstance(several, Sequence) else [several]:
+        if not isinstance(path, str | os.PathLike):
+            raise TypeError(
+                f"raw files are named by their paths, and this is of type {type(path).__name__}; "
+                "write a table in memory to a file, as by to_parquet, or fit on it as it is"
+            )
+    return [os.fspath(path) for path in several]
 
 
 def is_table(path: str | os.PathLike[str]) -> bool:

@@ -19,6 +19,7 @@ from ooc_train.tables.dialects import dialect_for
 from ooc_train.tables.names import (
     TABLE,
     Format,
+    as_paths,
     format_of,
     require_delimiter,
     require_matching_name,
@@ -112,9 +113,11 @@ def _open_parquet(paths: tuple[str, ...]) -> Tables:
     schema, n_rows, declared, index = parquet.read_schema(paths[0])
     types = {field.name: (field.type, paths[0]) for field in schema}
     differing: dict[str, str] = {}
+    further: dict[str, str] = {}
     for path in paths[1:]:
         other, more, *_ = parquet.read_schema(path)
         n_rows += more
+        further |= dict.fromkeys(set(other.names).difference(types, further), path)
         for name in set(other.names) & types.keys():
             arrow = other.field(name).type
             known, first = types[name]
@@ -137,6 +140,7 @@ def _open_parquet(paths: tuple[str, ...]) -> Tables:
         paths[0],
         differing=differing,
         index=index,
+        further=further,
     )
 
 
@@ -159,9 +163,8 @@ def _comparable_type(arrow: pa.DataType) -> tuple[Kind, Any]:
 def _find_files(
     paths: str | os.PathLike[str] | Sequence[str | os.PathLike[str]],
 ) -> tuple[str, ...]:
-    patterns = [paths] if isinstance(paths, str | os.PathLike) else list(paths)
     found: list[str] = []
-    for path in (os.fspath(pattern) for pattern in patterns):
+    for path in as_paths(paths):
         if os.path.isdir(path):
             inside = [os.path.join(path, name) for name in sorted(os.listdir(path))]
             files = [file for file in inside if format_of(file) and os.path.isfile(file)]

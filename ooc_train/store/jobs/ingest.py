@@ -56,7 +56,7 @@ from ooc_train.tables.batches import Tables
 from ooc_train.tables.cell_formats import CellFormats
 from ooc_train.tables.features import Unseen
 from ooc_train.tables.fixed_schema import Schema
-from ooc_train.tables.names import Missing
+from ooc_train.tables.names import Missing, as_paths
 from ooc_train.tables.open_tables import open_tables
 from ooc_train.tables.recipe import Recipe
 from ooc_train.tables.roles import Roles, Task
@@ -252,6 +252,7 @@ def ingest(
     finish_pair(outputs["training"])
     for path in outputs.values():
         require_output(path, STORE, overwrite=overwrite)
+    paths = as_paths(paths)
     _require_no_images(paths)
     with Budget(memory_ceiling) as budget:
         known = None if like is None else recipe_of(like)
@@ -266,12 +267,11 @@ def ingest(
     return result
 
 
-def _require_no_images(paths: PathLike | Sequence[PathLike]) -> None:
+def _require_no_images(paths: Sequence[str]) -> None:
     """Raise `InvalidTable` if the first path is a file of images or labels."""
-    files = [paths] if isinstance(paths, str | os.PathLike) else paths
-    if files and os.path.isfile(files[0]) and are_images(files):
+    if paths and os.path.isfile(paths[0]) and are_images(paths):
         raise InvalidTable(
-            f"{os.fspath(files[0])} holds images or labels, and no table; use "
+            f"{paths[0]} holds images or labels, and no table; use "
             "ooc_train.ingest_images(images, out, labels)"
         )
 

@@ -42,6 +42,12 @@ def notes(
     if isinstance(schema, SchemaInference):
         for name, why in roles.indexes(tables).items():
             yield f"left out: {name!r}, {why} (--features takes it)"
+        if tables.further and roles.features is None:
+            names = sorted(tables.further)
+            yield (
+                f"left out: {listed(names)} of {tables.further[names[0]]}, which "
+                f"{tables.paths[0]} lacks"
+            )
         counting = counting_columns(tables, [c.name for c in recipe.columns if c.kind == "number"])
         for name in counting if roles.features is None else ():
             yield (

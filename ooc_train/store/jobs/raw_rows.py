@@ -79,7 +79,8 @@ class RawRows:
     unseen : {"error", "other", "ignore"}, optional
         Treatment of values that no training row had; None is that of the recipe.
     warn : callable
-        Called after the last row with the precision that numbers lost in the type of the recipe.
+        Called after the last row: where rows were dropped, and with the precision that numbers lost
+        in the type of the recipe.
     repeated : RepeatedColumns, optional
         Raw columns that blocks have beside the features.
     """
@@ -132,6 +133,12 @@ class RawRows:
                         piece.share,
                         repeated.of(piece, part["row"] - piece.start),
                     )
+        if encoder.dropped:
+            were = "row was" if encoder.dropped == 1 else "rows were"
+            self.warn(
+                f"{encoder.dropped:,} {were} left out because of missing values, as the recipe "
+                "has it; ids name the others"
+            )
         for loss in encoder.rounding.losses():
             self.warn(
                 f"{loss}, as the recipe has it: numbers that differ may have become the same; "
