@@ -307,7 +307,7 @@ def test_the_command_line(tmp_path):
     assert "note: restored the parameters of iteration" in done.stdout
     refused = CliRunner().invoke(cli.app, ["train", str(tmp_path / "a"), "--early-stopping"])
     assert refused.exit_code == 1
-    assert "set --validation-fraction 0.1, or pass rows: --validation" in refused.stderr
+    assert "set --validation-fraction 0.1, or pass rows, --validation ROWS (" in refused.stderr
     training = load_fitted(tmp_path / "a.run").training
     assert training.early_stopping == EarlyStopping(patience=2, min_delta=0.001)
 

@@ -106,8 +106,8 @@ def test_validation_and_split_tell_the_same_of_rows_in_no_random_order(tmp_path,
     told = CliRunner().invoke(cli.app, ["train", str(data), *how])
     assert (split.exit_code, told.exit_code) == (0, 0), split.output + told.output
     why = (
-        f"note: the rows of {path} are not known to be in random order, so whole chunks of them "
-        f"are no random rows; ooc-train shuffle {path} {tmp_path / 'a.shuffled.zarr'}\n"
+        f"note: the rows of {path} are not known to be in random order, so whole chunks "
+        f"are no random sample; ooc-train shuffle {path} {tmp_path / 'a.shuffled.zarr'}\n"
     )
     assert split.output.count(why) == told.output.count(why) == (shuffled is None)
     if shuffled is None and part == "whole":

@@ -314,7 +314,7 @@ def test_without_by_chunks_there_are_three_ways_out(tmp_path):
     result = here("split", tmp_path / "a.zarr", "--x", "data", "--y", "labels", "--test", 0.3)
     assert result.exit_code == 1
     ways = result.stderr.split("; ")
-    assert ways[0].endswith("so whole chunks of them are no random rows")
+    assert ways[0].endswith("so whole chunks are no random sample")
     assert ways[1].endswith("draw chunks as they are, --by-chunks")
     assert "`ooc-train train --validation-fraction 0.2`" in ways[2]
     assert ways[3].rstrip().endswith("a.shuffled.zarr --x data --y labels")

@@ -115,7 +115,7 @@ def rechunk(
         typer.Option(
             parser=parsed(rows_of),
             metavar="ROWS",
-            help="Of a chunk (default: about 0.8 MiB, or 1/16 of few rows).",
+            help="Rows of a chunk (default: those of about 0.8 MiB; 1/16 of few rows).",
         ),
     ] = None,
     codec: Annotated[

@@ -125,7 +125,7 @@ def ingest(
             of=_STORE,
             parse=rows_of,
             metavar="ROWS",
-            help="Of a chunk (about 0.8 MiB, or 1/16 of few rows).",
+            help="Rows of a chunk (default: those of about 0.8 MiB; 1/16 of few rows).",
         ),
     ] = None,
     shard_rows: Annotated[
@@ -136,7 +136,7 @@ def ingest(
             of=_STORE,
             parse=rows_of,
             metavar="ROWS",
-            help="Of a shard (about 64 MiB).",
+            help="Rows of a shard (default: those of about 64 MiB).",
         ),
     ] = None,
     codec: Annotated[

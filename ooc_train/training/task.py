@@ -121,8 +121,8 @@ class Task:
         if training.early_stopping and validation is None:
             raise ValueError(
                 "early_stopping needs validation rows, and there are none; set "
-                "validation_fraction=0.1, or pass rows: validation= of train, X_val and y_val of "
-                "fit"
+                "validation_fraction=0.1, or pass rows, validation=ROWS (to fit of estimators: "
+                "X_val and y_val)"
             )
         source = inputs.source
         if training.is_private:

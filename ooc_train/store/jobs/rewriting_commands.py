@@ -97,8 +97,8 @@ def why_unordered(store: Store) -> str:
     if store.shuffled is not None:
         return ""
     return (
-        f"the rows of {store.whole_path} are not known to be in random order, so whole chunks of "
-        "them are no random rows"
+        f"the rows of {store.whole_path} are not known to be in random order, so whole chunks "
+        "are no random sample"
     )
 
 
