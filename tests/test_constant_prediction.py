@@ -29,7 +29,12 @@ def columns(large: float = 1e9) -> np.ndarray:
 
 def stored(path, X, y):
     with StoreWriter(
-        path, n_features=X.shape[1], dtype=X.dtype, feature_names=("amount", "size", "rare")
+        path,
+        n_features=X.shape[1],
+        dtype=X.dtype,
+        feature_names=("amount", "size", "rare"),
+        chunk_rows=ROWS // 20,
+        shard_rows=ROWS // 20,
     ) as writer:
         writer.write(X, y)
         return writer.commit()
@@ -60,6 +65,8 @@ def test_a_network_says_before_it_learns_which_columns_are_large(tmp_path):
         "the network takes columns as they are, and some are large (root mean square: "
         f"'amount' {size:.3g}); standardize=True (--standardize) scales them"
     )
+    apart = Training(max_iter=1, validation_fraction=0.3)
+    assert told(MLPRegressorModel(), store, apart)[0] == first
     assert told(MLPRegressorModel(standardize=True), store) == []
     assert told(RidgeModel(), store, Training()) == []  # scales columns itself
     scaled = told(MLPRegressorModel(scale=1e-9), store)

@@ -44,7 +44,9 @@ def way_to_scale(task: Task) -> str:
 
 def _sizes_note(task: Task) -> list[str]:
     """Return a note if the known sizes of columns hardly suit a model that takes them as is."""
-    statistics = task.inputs.statistics
+    store, statistics = task.inputs.store, task.inputs.statistics
+    if statistics is None and store is not None:
+        statistics = store.statistics  # of all rows, where some are kept out of training
     if statistics is None or not takes_raw_columns(task):
         return []
     with np.errstate(over="ignore"):  # of columns near the largest float
