@@ -87,8 +87,8 @@ def with_joined_lists(arguments: Sequence[str], lists: Collection[str]) -> list[
             others += [argument, *left]
         elif name not in lists:
             others.append(argument)
-        elif equals or (value := next(left, "")):
-            given.setdefault(name, []).append(value)
+        elif (text := value if equals else next(left, None)) is not None:
+            given.setdefault(name, []).append(text)
         else:
             others.append(argument)  # Typer says that the value is missing
     return [*(f"{name}={','.join(values)}" for name, values in given.items()), *others]
