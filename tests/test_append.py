@@ -104,6 +104,7 @@ def test_a_store_grows_by_any_number_of_rows(tmp_path, first, codec):
     assert store.shuffled is None
 
 
+@pytest.mark.slow
 def test_rows_one_by_one(tmp_path):
     path = tmp_path / "a.zarr"
     written(path, 1)
@@ -114,6 +115,7 @@ def test_rows_one_by_one(tmp_path):
     assert assert_has(path, 70).generation == 70
 
 
+@pytest.mark.slow
 def test_readers_of_before_read_on(tmp_path):
     path = tmp_path / "a.zarr"
     before = written(path, 150, codec="lz4")

@@ -133,6 +133,7 @@ def test_partial_fit_of_a_linear_model_follows_the_moments():
     assert np.array_equal(*fits)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("augment", [None, Shift(1), Noise(0.1)])
 def test_a_module_learns_channels_as_standardised_images(stores, tmp_path, augment):
     pytest.importorskip("torch")

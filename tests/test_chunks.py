@@ -173,6 +173,7 @@ def test_a_store_behind_a_url_is_read_through_zarr_python():
         np.testing.assert_array_equal(read_all(layout), written)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "settings_of_zarr",
     [{}, {"compressors": None}, {"compressors": None, "shards": (10, 2)}],

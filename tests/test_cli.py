@@ -845,6 +845,7 @@ def test_predictions_are_written_to_local_places(made, run, out, tmp_path, monke
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.slow
 def test_a_model_that_is_not_saved_is_noted_before_and_after(made, scheduler, tmp_path):
     address = ("--max-iter", "1", "--scheduler", scheduler)
     result = here("train", made, *address)

@@ -69,6 +69,7 @@ def features_of(path: Path, store: str, **told: Any) -> Any:
     return open_store(store).read("X")[before:]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("delimiter", "new"),
     [(";", None), (";", ","), ("\t", None), (",", ";"), (",", "\t"), (":", None), (":", "|")],

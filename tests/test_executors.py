@@ -94,6 +94,7 @@ def test_a_pass_of_threads_that_is_given_up_ends_what_runs_and_begins_no_more():
     assert not [each for each in threading.enumerate() if "given-up" in each.name]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("window", [1, 3, 8])
 @pytest.mark.parametrize("argument", [int, delayed(int, pure=False)], ids=["values", "delayed"])
 def test_every_result_comes_once_and_a_window_is_in_flight(client, window, argument):

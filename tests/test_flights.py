@@ -39,6 +39,7 @@ def test_the_script_makes_the_same_table_again(table):
     }
 
 
+@pytest.mark.slow
 def test_the_same_pyarrow_makes_the_same_bytes(tmp_path):
     again = tmp_path / "flights.parquet"
     data_script("make_flights").main(str(again))

@@ -70,6 +70,7 @@ def run(*words, text=""):
     return CliRunner().invoke(cli.app, ["follow", *map(str, words), *WORDS], input=text)
 
 
+@pytest.mark.slow
 def test_the_same_command_goes_on_with_rows_that_were_appended(tmp_path):
     store, out = ingested(tmp_path, 500), tmp_path / "run"
     found = run(store, "--out", out, "--idle", "0s", "--json")

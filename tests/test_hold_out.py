@@ -89,6 +89,7 @@ def test_whole_chunks_are_kept_out(kind, seed, tmp_path):
     assert set(numbers_of(others) // CHUNK) != chunks
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("shuffled", [None, 3])
 @pytest.mark.parametrize("part", ["whole", "share"])
 def test_validation_and_split_tell_the_same_of_rows_in_no_random_order(tmp_path, shuffled, part):

@@ -129,6 +129,7 @@ def test_most_rows_on_a_line_are_found_whatever_the_others_are():
     assert found.outliers_.tolist() == [i % 7 == 0 for i in range(100)]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["dask", "store"])
 def test_rows_anywhere_give_the_same_model_which_is_saved_with_its_scale(tmp_path, kind):
     X, y = rows()

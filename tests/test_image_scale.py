@@ -76,6 +76,7 @@ def test_a_network_learns_raw_pixels_as_scaled_floats(stores, tmp_path, training
     )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("augment", [None, Shift(1)])
 def test_a_module_learns_raw_pixels_as_scaled_floats(stores, tmp_path, augment):
     pytest.importorskip("torch")

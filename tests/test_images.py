@@ -78,6 +78,7 @@ def test_a_store_of_images_knows_its_shape(stores):
     assert axes == ["sample", "height", "width", "channel"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["logistic", "mlp-classifier", "ridge", "linear-svc", "huber"])
 def test_models_learn_the_columns_of_images(stores, tmp_path, name):
     model = model_of(name)
@@ -97,6 +98,7 @@ def test_models_learn_the_columns_of_images(stores, tmp_path, name):
     assert np.array_equal(one, other)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("batch_size", [16, "full"])
 def test_arrays_of_images_are_learned_as_their_columns(batch_size):
     training = Training(batch_size=batch_size, max_iter=2, random_state=0)
@@ -187,6 +189,7 @@ def test_rechunk_and_shuffle_keep_the_shape(stores, tmp_path):
     assert np.array_equal(same.read("X"), FLAT[order])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("chunks", "shards"),
     [((64, *SHAPE), None), ((50, 2, 5, 2), None), ((25, 2, 5, 2), (50, 4, 5, 4))],

@@ -389,6 +389,7 @@ def test_arrays_that_lie_askew_are_copied():
         np.testing.assert_array_equal(array, due)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("rows", "chunk_rows", "told"), [(4_000, 2, True), (4_000, 8, False)])
 def test_many_small_chunks_are_told_with_the_way_out(tmp_path, rows, chunk_rows, told):
     write_store(tmp_path / "a.zarr", np.ones((rows, 1)), np.arange(rows) % 2, chunk_rows=chunk_rows)
@@ -415,6 +416,7 @@ def test_small_chunks_of_other_writers_are_told(tmp_path, x_chunk, y_chunk, said
     assert note.endswith(" --y labels --fill-missing") == bool(said)
 
 
+@pytest.mark.slow
 def test_commands_tell_small_chunks_before_they_read_any(tmp_path):
     """Before what stops these commands, but for plan, which runs to its end."""
     group = zarr.open_group(tmp_path / "a.zarr", mode="w")

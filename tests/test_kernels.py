@@ -40,6 +40,7 @@ def at_offset(array, offset):
 # ------------------------------------------------------------------------------- full batch
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("outputs", [1, 3])
 @pytest.mark.parametrize("rows", [0, 1, 7, 8, ROWS])
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
@@ -324,6 +325,7 @@ def test_compiled_softmax_is_the_losses_to_rounding():
     np.testing.assert_allclose(R[:, 0], loss.slope(y, z), rtol=8 * ULP, atol=2 * ULP)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("name", "outputs"), [("squared", 1), ("logistic", 1), ("multinomial", 3)])
 @pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
 @pytest.mark.parametrize("where", ["z", "y", "weight"])

@@ -155,6 +155,7 @@ def test_the_residual_is_zero_at_scikit_learns_optimum_and_nowhere_near(fit):
 # ------------------------------------------------------------------------------- convergence
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("rule", OPTIMIZERS)
 def test_batches_of_all_rows_converge_at_scikit_learns_optimum_alone(fit, rule):
     case, best = fit
@@ -189,6 +190,7 @@ def free_of_shift(case: Case, *thetas):
     return [theta - shift for theta, shift in zip(thetas, shifts, strict=True)]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("name", "rule"),
     # A pair is a kernel to compile, so each loss and each optimizer is taken, not all pairs.
@@ -384,6 +386,7 @@ def test_scales_that_are_too_small_do_not_raise_what_is_guaranteed(most_features
     assert 0.1 * left < gain_at(case, theta) <= left
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("at", ["zero", "optimum", "away"])
 def test_the_mean_guarantee_of_samples_is_no_more_than_what_is_left(fit, at, monkeypatch):
     case, best = fit

@@ -98,6 +98,7 @@ def test_what_another_user_wrote_is_not_read(tmp_path, monkeypatch):
     assert machine_code._read(file) is None
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "name",
     [

@@ -181,6 +181,7 @@ def run(*arguments):
     )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("batch_size", ["full", 32])
 def test_the_error_has_the_command_that_mends_it(tmp_path, batch_size):
     path = foreign(tmp_path / "a.zarr")

@@ -48,6 +48,7 @@ def source(tmp_path_factory, request):
     return read_inputs(path, classifier=True).source
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("group_bytes", [1, 5 * 32 * 3, 5 * 32 * 1000])
 @pytest.mark.parametrize("how", [{}, {"hessian": True}], ids=["gradient", "hessian"])
 @settings(max_examples=12, deadline=None)

@@ -147,6 +147,7 @@ def test_what_is_not_known_is_not_drawn():
     np.testing.assert_allclose(line.get_ydata(), [0.7, 0.5])
 
 
+@pytest.mark.slow
 def test_memory_is_stacked_by_process_under_projection_and_ceiling():
     ax = memory_of().plot()
     driver, worker = (np.asarray(part.get_paths()[0].vertices) for part in ax.collections)
@@ -267,6 +268,7 @@ def test_names_are_drawn_as_they_are():
     assert [text.get_text().strip()[:3] for text in legend.get_texts()][1:3] == ["_hi", "<sc"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("suffix", "begins"), [("png", b"\x89PNG"), ("svg", b"<?xml"), ("PDF", b"%PDF")]
 )

@@ -69,6 +69,7 @@ def learned(solver, problem, passes, steps):
     return states
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", SOLVERS)
 def test_it_is_learned(network, rows, name):
     constant = rows.y.var()

@@ -51,6 +51,7 @@ CASES: dict[str, dict[str, Any]] = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", CASES)
 def test_both_find_the_optimum_and_the_same_zeros(name):
     case = l1_case(**CASES[name])

@@ -215,6 +215,7 @@ def test_columns_that_can_not_be_repeated_are_refused(buyers, tmp_path):
         predict_files(run, store, tmp_path / "p.csv", keep=["age"])
 
 
+@pytest.mark.slow
 def test_long_texts_are_repeated_within_the_plan(tmp_path):
     """Texts take far more memory than the numbers beside them."""
     rng = np.random.default_rng(0)

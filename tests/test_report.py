@@ -100,6 +100,7 @@ def test_a_report_is_one_short_line_among_others():
     )
 
 
+@pytest.mark.slow
 def test_a_report_of_an_older_release_reads_back():
     values = report_of(0.7, 0.6).to_json()
     del values["history"], values["memory"]["timeline"]
@@ -187,6 +188,7 @@ def test_pandas_is_loaded_by_asking_for_history_alone():
 # The page
 
 
+@pytest.mark.slow
 def test_a_page_has_everything_and_asks_for_nothing():
     text = run_page(fitted_of(names=("a", "b", "c")), "runs/late.run/")
     page = Page(text)

@@ -87,6 +87,7 @@ class Events(list[Any]):
         self.append(event)
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("often")
 @pytest.mark.parametrize("name", RUNS)
 def test_metrics_are_those_of_the_sample_and_change_no_bit(name, made, samples, monkeypatch):

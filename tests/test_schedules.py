@@ -136,6 +136,7 @@ def test_one_number_of_updates_has_the_rate_that_it_has_among_others(schedule, t
 # Text and JSON
 
 
+@pytest.mark.slow
 @given(anyone)
 def test_a_schedule_is_itself_again_through_text_and_json(schedule):
     assert SCHEDULES.parse(str(schedule)) == schedule

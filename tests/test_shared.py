@@ -76,6 +76,7 @@ def test_an_array_that_is_there_twice_is_one():
     assert [raw.nbytes for raw in apart((large, {"again": large}, SMALL))] == [large.nbytes]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("own", [SMALL, np.ones(APART)], ids=["small", "large"])
 @pytest.mark.parametrize("direct", [True, False])
 def test_what_calls_share_lies_in_each_worker_once_and_is_gone_after_a_release(client, direct, own):

@@ -105,6 +105,7 @@ held = st.integers(20 * MIB, 300 * MIB)
 later = st.integers(-START_BYTES, START_BYTES)
 
 
+@pytest.mark.slow
 @settings(max_examples=200, deadline=None)
 @given(shape=shapes, baseline=held, later=later)
 def test_ingest(shape: IngestMemory, baseline: int, later: int) -> None:
@@ -119,6 +120,7 @@ def test_ingest_that_may_be_of_float64(shape: IngestMemory, baseline: int) -> No
     budget_of(ceiling, baseline).settle(shape.widened().terms)
 
 
+@pytest.mark.slow
 @settings(max_examples=300, deadline=None)
 @given(
     shape=shapes, available=st.integers(0, 4 * 2**30), share=st.floats(0, 1), extra=st.booleans()

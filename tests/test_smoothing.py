@@ -234,6 +234,7 @@ def test_a_limit_of_iterations_is_told_with_the_way_out():
         QuantileRegressor(max_iter=2).fit(*rows())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["dask", "store"])
 def test_rows_anywhere_give_the_same_model_which_is_saved(tmp_path, kind):
     X, y = rows()

@@ -328,6 +328,7 @@ def test_the_hessian_of_a_sample_serves_the_passes_over_all_rows(
     assert state.loss == pytest.approx(exact.loss, rel=1e-12)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("spoil", [1e-3, 0.2, 5.0, 1e3])
 def test_a_hessian_of_a_sample_that_misleads_gives_way_to_that_of_all_rows(spoil, monkeypatch):
     monkeypatch.setattr("ooc_train.models.linear_objective._COMPILED_WORK", 0)
@@ -882,6 +883,7 @@ def held_by_steps(solver, case: Case, steps: int) -> int:
     return most
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["lbfgs", "sgd", "adam", "adam by all rows", "sgd in replicas"])
 def test_a_solver_has_slots_for_what_it_holds(name):
     case = make_case("logistic", rows=40, features=20_000, partition_rows=4)

@@ -125,6 +125,7 @@ def test_no_row_is_in_both_and_none_is_left_out(made, tmp_path, test, folds):
     assert sorted(tests) == (rest if folds else [])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("batch_size", ["full", 4])
 @pytest.mark.parametrize("fraction", [None, 0.4])
 @pytest.mark.parametrize("name", ["train", "fold2.train"])
@@ -156,6 +157,7 @@ def test_held_out_rows_of_a_share_are_rows_of_the_share(made):
     assert_array_equal(np.sort(found), shares["train"].read("row_id"))
 
 
+@pytest.mark.slow
 def test_metrics_predictions_and_batches_are_those_of_a_copy(made, tmp_path):
     _, shares, copies = made
     model, _ = train(LogisticModel(), copies["train"])

@@ -141,6 +141,7 @@ def test_cells() -> None:
     assert header_end(b'"a\nb",c\r\n1,2', ord(",")) == 8
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("form", ["csv", "parquet"])
 def test_a_store_is_the_same(form: str, tmp_path: object, monkeypatch: pytest.MonkeyPatch) -> None:
     """Whatever the columns are read by: types, groups of columns, or one by one."""

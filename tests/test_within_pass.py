@@ -58,6 +58,7 @@ def parts(monkeypatch):
     return found
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("often")
 @pytest.mark.parametrize("name", ["newton", "smoothing", "sizes", "replicas", "rows", "network"])
 def test_losses_within_passes_change_no_bit(name, made, monkeypatch):

@@ -63,6 +63,7 @@ def rows_of(layout):
     return out
 
 
+@pytest.mark.slow
 @settings(max_examples=15, deadline=None)
 @given(cuts=st.lists(st.integers(0, 50), max_size=6), codec=st.sampled_from(["none", "lz4"]))
 def test_cutting_the_rows_into_calls_changes_no_byte(tmp_path_factory, cuts, codec):
