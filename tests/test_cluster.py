@@ -191,5 +191,11 @@ def test_a_taken_port_leaves_the_dashboard_another(recwarn):
         assert free_address(f"[::1]:{port}") == f"[::1]:{port}"
     gc.collect()
     assert not recwarn.list
-    for address in (f"127.0.0.1:{port}", ":8787", "nowhere.invalid:8787", "127.0.0.1"):
+    for address in (
+        f"127.0.0.1:{port}",
+        ":8787",
+        "nowhere.invalid:8787",
+        "127.0.0.1",
+        "127.0.0.1:99999",
+    ):
         assert free_address(address) == address

@@ -21,10 +21,8 @@ def run_in(given: "Run | FittedModel") -> Run:
     TypeError
         If it is something else.
     """
-    found: Any = getattr(given, "report_", given)
-    if not hasattr(found, "history"):
-        raise _no_such(given, "a report")
-    return found  # type: ignore[no-any-return]
+    run: Run = _holder("history", given, "report_", accepted="a report")
+    return run
 
 
 def memory_in(given: "Memory | Run | FittedModel") -> Memory:
@@ -35,11 +33,10 @@ def memory_in(given: "Memory | Run | FittedModel") -> Memory:
     TypeError
         If it is something else.
     """
-    found: Any = getattr(given, "report_", given)
-    found = getattr(found, "memory", found)
-    if not hasattr(found, "timeline"):
-        raise _no_such(given, "a report, its memory")
-    return found  # type: ignore[no-any-return]
+    memory: Memory = _holder(
+        "timeline", given, "report_", "memory", accepted="a report, its memory"
+    )
+    return memory
 
 
 def coefficients_in(given: Any) -> tuple[Any, Any, Any]:
@@ -58,6 +55,16 @@ def coefficients_in(given: Any) -> tuple[Any, Any, Any]:
     if hasattr(given, "history") or hasattr(given, "report_"):
         raise _no_such(given, "coefficients, as an array,")
     return given, None, ()
+
+
+def _holder(attribute: str, given: Any, *steps: str, accepted: str) -> Any:
+    """Return what has an attribute: an object, or what it holds by one step after another."""
+    found = given
+    for step in steps:
+        found = getattr(found, step, found)
+    if not hasattr(found, attribute):
+        raise _no_such(given, accepted)
+    return found
 
 
 def _no_such(given: object, accepted: str) -> TypeError:

@@ -67,6 +67,8 @@ def free_address(address: str) -> str:
             tried.bind((host.strip("[]"), int(port)))
         except OSError as error:
             return f"{host}:0" if error.errno == errno.EADDRINUSE else address
+        except OverflowError:
+            return address  # no port has such a number, as the web server will say
     return address
 
 
